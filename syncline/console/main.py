@@ -1,0 +1,21 @@
+"""The command line: ``syncline VERB``. Each verb lives in a module of its own beside this one."""
+
+import sys
+
+import typer
+
+from syncline.console import shop, stack
+from syncline.model.errors import SynclineError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app.add_typer(stack.app, name="stack")
+app.add_typer(shop.app, name="shop")
+
+
+def main() -> None:
+    """Run the command line; an expected error is one line on standard error and exit code 1."""
+    try:
+        app()
+    except SynclineError as error:
+        typer.secho(f"{type(error).__name__}: {error}", fg=typer.colors.RED, err=True)
+        sys.exit(1)
