@@ -1,0 +1,71 @@
+"""One committed write to one entity by its owner, as it travels."""
+
+from enum import StrEnum
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import orjson
+
+from syncline.model.message import Message
+from syncline.model.version import Version
+
+
+class Op(StrEnum):
+    UPSERT = "upsert"
+    DELETE = "delete"
+
+
+class EntityKey(NamedTuple):
+    """A type and an id; the id of ``price:EUR:SKU-1`` is ``EUR:SKU-1``."""
+
+    type: str
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.type}:{self.id}"
+
+
+class Change(NamedTuple):
+    """Immutable, versioned, with its origin. Times are microseconds since the epoch."""
+
+    entity: EntityKey
+    op: str
+    fields: dict[str, Any]
+    version: Version
+    content_hash: str
+    event_id: str
+    is_first: bool
+    """The owner says that this write created the entity."""
+    producer: str
+    """The service that owns the topic on which the change came."""
+    committed_at_us: int
+    commit_time_is_estimated: bool
+    detected_at_us: int
+    message: Message
+
+    def to_plain(self) -> tuple[Any, ...]:
+        """As plain values, for a snapshot."""
+        entity, version, message = tuple(self.entity), tuple(self.version), self.message.to_plain()
+        return tuple(self._replace(entity=entity, version=version, message=message))  # type: ignore[arg-type]
+
+    @classmethod
+    def from_plain(cls, plain: tuple[Any, ...]) -> "Change":
+        change = cls(*plain)
+        return change._replace(
+            entity=EntityKey(*change.entity),
+            version=Version(*change.version),
+            message=Message.from_plain(change.message),
+        )
+
+
+class Watermark(NamedTuple):
+    """Every change that was committed before this time stands before this mark in its partition."""
+
+    topic: str
+    partition: int
+    time_us: int
+
+
+def content_hash(op: str, fields: dict[str, Any]) -> str:
+    """A short digest of what a change says, whatever the order of its fields."""
+    return blake2b(orjson.dumps((op, fields), option=orjson.OPT_SORT_KEYS), digest_size=8).hexdigest()

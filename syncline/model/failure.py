@@ -1,0 +1,16 @@
+"""A change that could not go on, for quarantine."""
+
+from typing import NamedTuple
+
+from syncline.model.change import Change
+from syncline.model.errors import ChangeError
+from syncline.model.message import Message
+
+
+class Failure(NamedTuple):
+    """The raw message, the step that gave up, and why. ``change`` is there once it was decoded."""
+
+    step: str
+    message: Message
+    error: ChangeError
+    change: Change | None = None

@@ -1,0 +1,30 @@
+"""What a source reads, before anything is known of its content."""
+
+from typing import Any, NamedTuple
+
+
+class Message(NamedTuple):
+    """One record of a log, raw. Times are microseconds since the epoch."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+    appended_at_us: int
+    """When the log took it (the broker's clock)."""
+    received_at_us: int
+    """When this process got it."""
+
+    @property
+    def position(self) -> str:
+        return f"{self.topic}/{self.partition}@{self.offset}"
+
+    def to_plain(self) -> tuple[Any, ...]:
+        """As plain values, for a snapshot."""
+        return tuple(self)
+
+    @classmethod
+    def from_plain(cls, plain: tuple[Any, ...]) -> "Message":
+        return cls(*plain)

@@ -1,0 +1,40 @@
+"""What one entity contributes to one document."""
+
+from typing import Any, NamedTuple
+
+from syncline.model.change import Change, Op
+from syncline.model.version import Version
+
+
+class Part(NamedTuple):
+    """A change in the shape that the document keeps."""
+
+    document_id: str
+    entity: str
+    """The entity's key as text, such as ``price:EUR:SKU-1``."""
+    slot: str
+    """Where in its section of the document the part stands: the currency, the warehouse, or ``""``."""
+    body: dict[str, Any] | None
+    """The fields to keep; ``None`` where the entity was deleted."""
+    change: Change
+
+    @property
+    def version(self) -> Version:
+        return self.change.version
+
+    @property
+    def is_deleted(self) -> bool:
+        return self.change.op == Op.DELETE
+
+    @property
+    def rank(self) -> tuple[Version, str]:
+        """The total order by which the last write wins: the content breaks the tie of equal versions."""
+        return self.change.version, self.change.content_hash
+
+    def to_plain(self) -> tuple[Any, ...]:
+        """As plain values, for a snapshot."""
+        return (*self[:-1], self.change.to_plain())
+
+    @classmethod
+    def from_plain(cls, plain: tuple[Any, ...]) -> "Part":
+        return cls(*plain[:-1], Change.from_plain(plain[-1]))

@@ -1,0 +1,62 @@
+"""What the operators know of a store that keeps documents."""
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+
+class Outcome(StrEnum):
+    WRITTEN = "written"
+    ALREADY_NEWER = "already_newer"
+    """The document is not the one that was read: read again, merge again."""
+    RETRY = "retry"
+    """The store had no room for this one now."""
+    REFUSED = "refused"
+    """The store will never take this document as it is."""
+
+
+class Token(NamedTuple):
+    """Names one state of one document, for compare-and-set."""
+
+    sequence_number: int
+    primary_term: int
+
+
+class StoredDocument(NamedTuple):
+    body: bytes
+    """JSON."""
+    token: Token
+
+
+class Write(NamedTuple):
+    """Replace the document in the state ``expected``; ``None`` expects that there is none."""
+
+    document_id: str
+    body: bytes
+    expected: Token | None
+
+
+class WriteResult(NamedTuple):
+    outcome: Outcome
+    token: Token | None = None
+    reason: str = ""
+
+
+class Store(Protocol):
+    """Keeps JSON documents by id, each write a compare-and-set of one document.
+
+    Every method raises :class:`~syncline.model.errors.StoreUnavailable` when the same call may work
+    later and a :class:`~syncline.model.errors.FatalError` when only a person can help.
+    """
+
+    def identity(self) -> str:
+        """Names this very copy: another one, even of the same name, has lost what was written."""
+        ...
+
+    def read(self, document_ids: Sequence[str]) -> Mapping[str, StoredDocument]:
+        """The newest acknowledged state of each document that exists."""
+        ...
+
+    def write(self, writes: Sequence[Write]) -> Sequence[WriteResult]:
+        """Take each write on its own; results stand in the order of the writes. Ids are distinct."""
+        ...
