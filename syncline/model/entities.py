@@ -5,23 +5,41 @@ Columns that a model does not name are ignored: an owner may add columns at any 
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+T = TypeVar("T")
 INT32_MAX = 2**31 - 1
+INT64_BOUND = 2.0**63
 
 
-def _unbounded_is_none(value: Any) -> Any:
-    return None if value in {"infinity", "-infinity"} else value
+def _none_where_unbounded(value: object) -> object:
+    return None if isinstance(value, str) and value in {"infinity", "-infinity"} else value
+
+
+def _refuse_numbers_beyond_64_bits(value: T) -> T:
+    """JSON readers round such integers to the nearest double without a word."""
+    if isinstance(value, float):
+        if abs(value) >= INT64_BOUND:
+            raise ValueError(f"the number {value:.17g} does not fit in 64 bits; send it as a string")
+    elif isinstance(value, dict):
+        for item in value.values():
+            _refuse_numbers_beyond_64_bits(item)
+    elif isinstance(value, list):
+        for item in value:
+            _refuse_numbers_beyond_64_bits(item)
+    return value
 
 
 Sku = Annotated[str, Field(min_length=1, max_length=128)]
 """Elasticsearch bounds a document's id to 512 bytes: 128 characters of UTF-8."""
 Amount = Annotated[Decimal, Field(max_digits=12, decimal_places=4, allow_inf_nan=False)]
 """``numeric(12,4)``."""
-Moment = Annotated[datetime | None, BeforeValidator(_unbounded_is_none)]
+Moment = Annotated[datetime | None, BeforeValidator(_none_where_unbounded)]
 """``timestamptz``; an open end (``infinity``) is none."""
+
+Attributes = Annotated[dict[str, Any], AfterValidator(_refuse_numbers_beyond_64_bits)]
 
 
 class _Row(BaseModel):
@@ -36,7 +54,7 @@ class Product(_Row):
     description: str | None = None
     brand: str | None = None
     category: str | None = None
-    attributes: dict[str, Any] | None = None
+    attributes: Attributes | None = None
     tags: list[str | None] | None = None
     status: str | None = None
 

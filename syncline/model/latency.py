@@ -20,7 +20,7 @@ class LatencyHistogram:
         self.sum_ms = sum_ms
 
     def record(self, latency_ms: float, count: int = 1) -> None:
-        """Count ``count`` changes that took ``latency_ms`` each; clocks that disagree may make it negative."""
+        """Count changes that took this long each; clocks that disagree may make it negative."""
         bucket = bisect_left(BOUNDS_MS, latency_ms)
         self.counts[bucket] = self.counts.get(bucket, 0) + count
         self.sum_ms += max(latency_ms, 0.0) * count

@@ -37,4 +37,5 @@ class Part(NamedTuple):
 
     @classmethod
     def from_plain(cls, plain: tuple[Any, ...]) -> "Part":
-        return cls(*plain[:-1], Change.from_plain(plain[-1]))
+        part = cls(*plain)
+        return part._replace(change=Change.from_plain(part.change))

@@ -1,0 +1,65 @@
+"""A document and its ``_sync`` block: what the copy itself knows of where its content came from.
+
+``_sync.version`` is a hybrid logical clock (Kulkarni et al., "Logical Physical Clocks", 2014): it grows
+with every write of the document and stays close to the wall clock, in units of 1/65,536 ms.
+``_sync.hidden`` keeps the document out of searches. ``_sync.entities`` holds, for each entity that ever
+contributed, the version that the document reflects; a deleted entity leaves its version behind.
+"""
+
+from typing import Any, Protocol
+
+from syncline.model.decision import Known
+from syncline.model.part import Part
+from syncline.model.version import Version
+
+Document = dict[str, Any]
+
+CLOCK_TICKS_PER_MS = 65_536
+
+
+class DocumentShape(Protocol):
+    """How the parts of several entities make up one document."""
+
+    def empty(self, document_id: str) -> Document:
+        """The document before any part: its ``_sync`` block is empty and it is hidden."""
+        ...
+
+    def put(self, document: Document, part: Part) -> None:
+        """Replace what this entity contributes; take it out where the entity was deleted."""
+        ...
+
+    def is_hidden(self, document: Document) -> bool:
+        """Whether the parts at hand are not yet, or no longer, something to show."""
+        ...
+
+
+def empty_sync_block() -> Document:
+    return {"version": 0, "hidden": True, "entities": {}}
+
+
+def known(document: Document, entity: str) -> Known | None:
+    """What the document says of the entity; ``None`` where it never heard of it."""
+    entry = document["_sync"]["entities"].get(entity)
+    return Known(Version(*entry["version"]), entry["hash"]) if entry else None
+
+
+def merge(shape: DocumentShape, document: Document, part: Part, now_us: int) -> None:
+    """Put the part into the document, and on record."""
+    shape.put(document, part)
+    change = part.change
+    document["_sync"]["entities"][part.entity] = {
+        "version": change.version,
+        "hash": change.content_hash,
+        "event_id": change.event_id,
+        "origin": change.message.position,
+        "committed_at_us": change.committed_at_us,
+        "synced_at_us": now_us,
+    }
+
+
+def tick(shape: DocumentShape, document: Document, now_us: int) -> int:
+    """Advance the document's clock past everything it has said, and return it."""
+    sync = document["_sync"]
+    sync["version"] = max(now_us * CLOCK_TICKS_PER_MS // 1000, sync["version"] + 1)
+    sync["hidden"] = shape.is_hidden(document)
+    return int(sync["version"])
