@@ -1,0 +1,148 @@
+"""Step 3, first half: raw messages to changes."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import bytewax.operators as op
+import orjson
+from bytewax.dataflow import Stream, operator
+
+from operators.failures import Fallible, split_failures
+from syncline.model import envelope
+from syncline.model.change import Change, EntityKey, Op, Watermark, content_hash
+from syncline.model.errors import Undecodable
+from syncline.model.failure import Failure
+from syncline.model.message import Message
+from syncline.model.version import OpRank, Version
+from syncline.policies.ownership import EntityPolicy
+
+ROW_VERSION_LIMIT = 2**63
+DEFAULT_GENERATION = 1
+
+_OP_RANKS = {Op.UPSERT.value: OpRank.UPSERT, Op.DELETE.value: OpRank.DELETE}
+_ESCAPED_NUL = b"\\u0000"
+
+
+class Decode:
+    """Decodes the messages of the topics that it is given.
+
+    ``policies`` names, by topic, the one entity type that may be spoken of there.
+    """
+
+    def __init__(self, policies: Mapping[str, EntityPolicy]) -> None:
+        self._policies = policies
+
+    def __call__(self, messages: Iterable[Message]) -> list[Change | Watermark | Failure]:
+        return [self._decode(message) for message in messages]
+
+    def _decode(self, message: Message) -> Change | Watermark | Failure:
+        try:
+            headers = dict(message.headers)
+            if envelope.WATERMARK_US in headers:
+                time_us = _whole_number(headers, envelope.WATERMARK_US, 0)
+                return Watermark(message.topic, message.partition, time_us)
+            return self._change(message, headers)
+        except Undecodable as error:
+            return Failure("decode", message, error)
+
+    def _change(self, message: Message, headers: Mapping[str, bytes | None]) -> Change:
+        payload = _payload(message)
+        entity = self._entity(message, payload)
+        op_name = payload.get("op")
+        if not isinstance(op_name, str) or (op_rank := _OP_RANKS.get(op_name)) is None:
+            raise Undecodable(f"op: {op_name!r} is unknown; it must be 'upsert' or 'delete'")
+        row_version = payload.get("version")
+        if type(row_version) is not int or not 0 < row_version < ROW_VERSION_LIMIT:
+            raise Undecodable(f"version: {row_version!r} must be a whole number from 1 to 2**63 - 1")
+        fields = payload.get("fields")
+        if not isinstance(fields, dict):
+            raise Undecodable(f"fields: a {type(fields).__name__} is no set of columns; it must be an object")
+        event_id = headers.get(envelope.EVENT_ID)
+        return Change(
+            entity=entity,
+            op=op_name,
+            fields=fields,
+            version=Version(
+                _whole_number(headers, envelope.GENERATION, DEFAULT_GENERATION), row_version, op_rank
+            ),
+            content_hash=content_hash(op_name, {} if op_rank is OpRank.DELETE else fields),
+            event_id=_text("header id", event_id) if event_id else message.position,
+            is_first=headers.get(envelope.EVENT_TYPE) == envelope.CREATED.encode(),
+            producer=self._policies[message.topic].owner,
+            committed_at_us=_whole_number(headers, envelope.COMMITTED_AT_US, message.appended_at_us),
+            commit_time_is_estimated=(
+                envelope.COMMITTED_AT_US not in headers
+                or headers.get(envelope.COMMIT_TIME_IS_ESTIMATED) == b"1"
+            ),
+            detected_at_us=_whole_number(headers, envelope.DETECTED_AT_US, message.appended_at_us),
+            message=message,
+        )
+
+    def _entity(self, message: Message, payload: Mapping[str, Any]) -> EntityKey:
+        policy = self._policies.get(message.topic)
+        if policy is None:
+            raise Undecodable(f"topic: {message.topic!r} belongs to no entity that Syncline knows")
+        text = payload.get("entity")
+        if not isinstance(text, str):
+            raise Undecodable(f"entity: {text!r} must be text such as '{policy.type}:...'")
+        entity_type, _, entity_id = text.partition(":")
+        if entity_type != policy.type:
+            raise Undecodable(
+                f"entity: {text!r} does not belong on {message.topic}, only '{policy.type}:...'"
+            )
+        slot, _, sku = entity_id.partition(":") if policy.slotted else ("", "", entity_id)
+        if not sku or (policy.slotted and not slot):
+            raise Undecodable(f"entity: {text!r} is incomplete")
+        if message.key != sku.encode():
+            key = None if message.key is None else message.key.decode(errors="replace")
+            raise Undecodable(
+                f"key: {key!r} must be the SKU of {text!r}, or the order of its changes is lost"
+            )
+        return EntityKey(entity_type, entity_id)
+
+
+def _payload(message: Message) -> dict[str, Any]:
+    if message.value is None:
+        raise Undecodable("value: there is none; a delete is a payload with op 'delete'")
+    try:
+        payload = orjson.loads(message.value)
+    except orjson.JSONDecodeError as error:
+        raise Undecodable(f"value: this is not JSON: {error}") from error
+    if not isinstance(payload, dict):
+        raise Undecodable(f"value: a {type(payload).__name__} is no change; it must be an object")
+    if _ESCAPED_NUL in message.value and _holds_nul(payload):
+        raise Undecodable("value: a text holds the character U+0000, which no database can store")
+    return payload
+
+
+def _holds_nul(value: object) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, dict):
+        return any(_holds_nul(key) or _holds_nul(item) for key, item in value.items())
+    return isinstance(value, list) and any(map(_holds_nul, value))
+
+
+def _whole_number(headers: Mapping[str, bytes | None], name: str, default: int) -> int:
+    value = headers.get(name)
+    if value is None:
+        return default
+    try:
+        return int(value)
+    except ValueError as error:
+        raise Undecodable(f"header {name}: {value!r} must be a whole number") from error
+
+
+def _text(name: str, value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise Undecodable(f"{name}: {value!r} is not UTF-8") from error
+
+
+@operator
+def decode(
+    step_id: str, up: Stream[Message], policies: Mapping[str, EntityPolicy]
+) -> Fallible[Change | Watermark]:
+    """Turn messages into changes and watermarks, in order."""
+    return split_failures("split", op.flat_map_batch("batch", up, Decode(policies)))

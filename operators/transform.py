@@ -1,0 +1,65 @@
+"""Step 4: the owner's row becomes a part of the consumer's document."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import bytewax.operators as op
+from bytewax.dataflow import Stream, operator
+from pydantic import ValidationError
+
+from operators.failures import Fallible, split_failures
+from syncline.model.change import Change, Op, Watermark
+from syncline.model.errors import Untransformable
+from syncline.model.failure import Failure
+from syncline.model.part import Part
+from syncline.policies.ownership import ENTITIES
+
+Mapper = Callable[[Mapping[str, Any]], dict[str, Any]]
+
+_SLOTTED = {policy.type: policy.slotted for policy in ENTITIES}
+_LONGEST_VALUE_SHOWN = 80
+
+
+class Transform:
+    """Maps each change by the rule for its entity's type."""
+
+    def __init__(self, mapping: Mapping[str, Mapper]) -> None:
+        self._mapping = mapping
+
+    def __call__(self, items: Iterable[Change | Watermark]) -> list[Part | Watermark | Failure]:
+        return [item if isinstance(item, Watermark) else self._transform(item) for item in items]
+
+    def _transform(self, change: Change) -> Part | Failure:
+        entity_type, entity_id = change.entity
+        slot, _, document_id = entity_id.partition(":") if _SLOTTED[entity_type] else ("", "", entity_id)
+        if change.op == Op.DELETE:
+            return Part(document_id, str(change.entity), slot, None, change)
+        if (sku := change.fields.get("sku")) != document_id:
+            error = f"sku: {_shorten(sku)} must be {document_id!r}, as in {change.entity}"
+            return Failure("transform", change.message, Untransformable(error), change)
+        try:
+            body = self._mapping[entity_type](change.fields)
+        except ValidationError as problem:
+            return Failure("transform", change.message, Untransformable(_explain(problem)), change)
+        return Part(document_id, str(change.entity), slot, body, change)
+
+
+def _explain(error: ValidationError) -> str:
+    """Name each field, its value, and what would be right."""
+    return "; ".join(
+        f"{'.'.join(map(str, problem['loc']))}: {_shorten(problem['input'])}: {problem['msg']}"
+        for problem in error.errors(include_url=False)
+    )
+
+
+def _shorten(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_VALUE_SHOWN else f"{text[:_LONGEST_VALUE_SHOWN]}..."
+
+
+@operator
+def transform(
+    step_id: str, up: Stream[Change | Watermark], mapping: Mapping[str, Mapper]
+) -> Fallible[Part | Watermark]:
+    """Turn changes into parts, in order; watermarks pass."""
+    return split_failures("split", op.flat_map_batch("batch", up, Transform(mapping)))
