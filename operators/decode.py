@@ -19,7 +19,7 @@ from syncline.policies.ownership import EntityPolicy
 ROW_VERSION_LIMIT = 2**63
 DEFAULT_GENERATION = 1
 
-_OP_RANKS = {Op.UPSERT.value: OpRank.UPSERT, Op.DELETE.value: OpRank.DELETE}
+_OP_RANKS = {Op.UPSERT.value: OpRank.UPSERT.value, Op.DELETE.value: OpRank.DELETE.value}
 _ESCAPED_NUL = b"\\u0000"
 
 
@@ -65,7 +65,7 @@ class Decode:
             version=Version(
                 _whole_number(headers, envelope.GENERATION, DEFAULT_GENERATION), row_version, op_rank
             ),
-            content_hash=content_hash(op_name, {} if op_rank is OpRank.DELETE else fields),
+            content_hash=content_hash(op_name, fields if op_rank == OpRank.UPSERT else {}),
             event_id=_text("header id", event_id) if event_id else message.position,
             is_first=headers.get(envelope.EVENT_TYPE) == envelope.CREATED.encode(),
             producer=self._policies[message.topic].owner,

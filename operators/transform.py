@@ -8,6 +8,7 @@ from bytewax.dataflow import Stream, operator
 from pydantic import ValidationError
 
 from operators.failures import Fallible, split_failures
+from syncline.clock import Clock, system_clock_us
 from syncline.model.change import Change, Op, Watermark
 from syncline.model.errors import Untransformable
 from syncline.model.failure import Failure
@@ -23,17 +24,19 @@ _LONGEST_VALUE_SHOWN = 80
 class Transform:
     """Maps each change by the rule for its entity's type."""
 
-    def __init__(self, mapping: Mapping[str, Mapper]) -> None:
+    def __init__(self, mapping: Mapping[str, Mapper], clock: Clock = system_clock_us) -> None:
         self._mapping = mapping
+        self._clock = clock
 
     def __call__(self, items: Iterable[Change | Watermark]) -> list[Part | Watermark | Failure]:
-        return [item if isinstance(item, Watermark) else self._transform(item) for item in items]
+        now_us = self._clock()
+        return [item if isinstance(item, Watermark) else self._transform(item, now_us) for item in items]
 
-    def _transform(self, change: Change) -> Part | Failure:
+    def _transform(self, change: Change, routed_at_us: int) -> Part | Failure:
         entity_type, entity_id = change.entity
         slot, _, document_id = entity_id.partition(":") if _SLOTTED[entity_type] else ("", "", entity_id)
         if change.op == Op.DELETE:
-            return Part(document_id, str(change.entity), slot, None, change)
+            return self._part(document_id, slot, None, change, routed_at_us)
         if (sku := change.fields.get("sku")) != document_id:
             error = f"sku: {_shorten(sku)} must be {document_id!r}, as in {change.entity}"
             return Failure("transform", change.message, Untransformable(error), change)
@@ -41,7 +44,12 @@ class Transform:
             body = self._mapping[entity_type](change.fields)
         except ValidationError as problem:
             return Failure("transform", change.message, Untransformable(_explain(problem)), change)
-        return Part(document_id, str(change.entity), slot, body, change)
+        return self._part(document_id, slot, body, change, routed_at_us)
+
+    def _part(
+        self, document_id: str, slot: str, body: dict[str, Any] | None, change: Change, routed_at_us: int
+    ) -> Part:
+        return Part(document_id, str(change.entity), slot, body, change, routed_at_us, self._clock())
 
 
 def _explain(error: ValidationError) -> str:

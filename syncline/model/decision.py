@@ -47,5 +47,13 @@ class Applied(NamedTuple):
     decision: Decision
     document_version: int
     """The document's clock (``_sync.version``) after the decision."""
-    transformed_at_us: int
     stamps: Stamps
+
+
+class LaneWatermark(NamedTuple):
+    """Every change of the lane that was committed before this time is in the copy."""
+
+    lane: str
+    partition: str
+    """The log's partition, as ``topic/number``."""
+    time_us: int

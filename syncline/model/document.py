@@ -48,7 +48,7 @@ def merge(shape: DocumentShape, document: Document, part: Part, now_us: int) -> 
     shape.put(document, part)
     change = part.change
     document["_sync"]["entities"][part.entity] = {
-        "version": change.version,
+        "version": list(change.version),
         "hash": change.content_hash,
         "event_id": change.event_id,
         "origin": change.message.position,

@@ -13,6 +13,8 @@
         ├── BadCredentials
         ├── MissingResource
         ├── Misconfigured
+        ├── CopyReplaced
+        ├── LogTruncated
         ├── Fenced
         └── ServerDidNotStart
 
@@ -74,6 +76,14 @@ class MissingResource(FatalError):
 
 class Misconfigured(FatalError):
     """A setting is missing or does not fit the others."""
+
+
+class CopyReplaced(FatalError):
+    """The copy is not the one that was written to; what it held must be loaded again."""
+
+
+class LogTruncated(FatalError):
+    """The log no longer holds the changes that come next; the sources must be read again."""
 
 
 class Fenced(FatalError):

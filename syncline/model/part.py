@@ -17,6 +17,9 @@ class Part(NamedTuple):
     body: dict[str, Any] | None
     """The fields to keep; ``None`` where the entity was deleted."""
     change: Change
+    routed_at_us: int
+    """When its batch had been decoded and routed."""
+    transformed_at_us: int
 
     @property
     def version(self) -> Version:

@@ -1,0 +1,361 @@
+"""Steps 5 to 7 in one place: read the copy, resolve, validate, merge, write, and only then tell.
+
+Nothing is remembered that was not written, and no document waits between reading and writing. Changes
+are grouped in lanes by their document, and a lane is the key of the stateful operator: a snapshot costs
+as many entries as there are lanes, however many documents there are.
+"""
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple, TypeGuard, cast
+from zlib import crc32
+
+import bytewax.operators as op
+import orjson
+from bytewax.dataflow import Stream, operator
+from bytewax.operators import KeyedStream, StatefulBatchLogic
+
+from operators.deliver import Copy, Deliver
+from operators.resolve import Resolve, Verdict
+from operators.validate import Validate
+from syncline.clock import Clock, system_clock_us
+from syncline.model.change import Watermark
+from syncline.model.decision import Applied, Conflict, Decision, LaneWatermark, Stamps
+from syncline.model.document import DocumentShape, merge, tick
+from syncline.model.errors import CopyReplaced, FatalError, Refused, TransientError
+from syncline.model.failure import Failure
+from syncline.model.part import Part
+from syncline.model.store import Outcome, Store, Write
+from syncline.policies.validation import Rule
+from syncline.stopping import Stop
+
+LANES = tuple(f"{number:02}" for number in range(16))
+"""Fixed: a snapshot is found again by its lane."""
+
+SNAPSHOT_FORMAT = 1
+
+Emission = Applied | LaneWatermark | Conflict | Failure
+
+
+def lane_of(document_id: str) -> str:
+    return LANES[crc32(document_id.encode()) % len(LANES)]
+
+
+@dataclass(slots=True)
+class _Task:
+    """One document, and the parts that are still to be decided for it."""
+
+    document_id: str
+    parts: list[Part]
+    must_read: bool = False
+    one_by_one: bool = False
+    """The store refused the document as a whole: let one entity in at a time, to find the one at fault."""
+    verdicts: list[Verdict] = field(default_factory=list)
+
+    @property
+    def may_be_new(self) -> bool:
+        return not self.must_read and any(part.change.is_first for part in self.parts)
+
+    def drop(self, parts: Iterable[Part]) -> None:
+        dropped = {id(part) for part in parts}
+        self.parts = [part for part in self.parts if id(part) not in dropped]
+
+
+class Apply:
+    """Brings parts into the copy. Pure but for the store that ``deliver`` holds."""
+
+    def __init__(
+        self, shape: DocumentShape, rules: Mapping[str, Sequence[Rule]], deliver: Deliver, clock: Clock
+    ) -> None:
+        self._shape = shape
+        self._deliver = deliver
+        self._clock = clock
+        self._resolve = Resolve()
+        self._validate = Validate(rules)
+
+    def __call__(self, parts: Iterable[Part]) -> tuple[list[Emission], list[Part]]:
+        """Decide all parts; return what came of them, and those left undecided by a stop."""
+        tasks: dict[str, _Task] = {}
+        for part in parts:
+            task = tasks.get(part.document_id)
+            if task is None:
+                tasks[part.document_id] = _Task(part.document_id, [part])
+            else:
+                task.parts.append(part)
+        emissions: list[Emission] = []
+        try:
+            while tasks:
+                self._round(tasks, emissions)
+                tasks = {document_id: task for document_id, task in tasks.items() if task.parts}
+        except TransientError:
+            # Only a stop gets here: until then the place is held.
+            return emissions, [part for task in tasks.values() for part in task.parts]
+        return emissions, []
+
+    def _round(self, tasks: Mapping[str, _Task], emissions: list[Emission]) -> None:
+        started = self._clock()
+        copies = self._deliver.load({id_: task.may_be_new for id_, task in tasks.items()})
+        for id_, task in tasks.items():
+            task.verdicts = self._resolve.against_copy(copies[id_].document, task.parts)
+        resolved = self._clock()
+        for task in tasks.values():
+            self._take_out_invalid(task, emissions)
+        validated = self._clock()
+
+        writes: list[Write] = []
+        for id_, task in tasks.items():
+            write = self._merge(task, copies[id_], validated)
+            if write is not None:
+                writes.append(write)
+        results = self._deliver.write(writes)
+        stamps = Stamps(started, resolved, validated, self._clock())
+        for id_, task in tasks.items():
+            result = results.get(id_)
+            if result is None or result.outcome is Outcome.WRITTEN:
+                self._tell(task, copies[id_].document["_sync"]["version"], stamps, emissions)
+            elif result.outcome is Outcome.ALREADY_NEWER:
+                task.must_read = True
+            else:
+                self._take_out_refused(task, result.reason, emissions)
+
+    def _take_out_invalid(self, task: _Task, emissions: list[Emission]) -> None:
+        invalid: list[Part] = []
+        for verdict in task.verdicts:
+            part = verdict.part
+            if verdict.decision is Decision.APPLIED and (error := self._validate(part)) is not None:
+                invalid.append(part)
+                emissions.append(Failure("apply", part.change.message, error, part.change))
+        if invalid:
+            task.drop(invalid)
+            rejected = {id(part) for part in invalid}
+            task.verdicts = [verdict for verdict in task.verdicts if id(verdict.part) not in rejected]
+
+    def _merge(self, task: _Task, copy: Copy, now_us: int) -> Write | None:
+        """Bring what may enter into the document; ``None`` where the copy already says it all."""
+        entering = [verdict for verdict in task.verdicts if verdict.decision is Decision.APPLIED]
+        if not entering:
+            return None
+        if task.one_by_one:
+            entity = entering[0].part.entity
+            entering = [verdict for verdict in entering if verdict.part.entity == entity]
+        settled = [verdict for verdict in task.verdicts if verdict.decision is not Decision.APPLIED]
+        task.verdicts = settled + self._resolve.among(entering)
+        for verdict in task.verdicts:
+            if verdict.decision is Decision.APPLIED:
+                merge(self._shape, copy.document, verdict.part, now_us)
+        tick(self._shape, copy.document, now_us)
+        return Write(task.document_id, orjson.dumps(copy.document), copy.token)
+
+    def _tell(self, task: _Task, document_version: int, stamps: Stamps, emissions: list[Emission]) -> None:
+        for part, decision, conflict in task.verdicts:
+            emissions.append(Applied(part, decision, document_version, stamps))
+            if conflict is not None:
+                emissions.append(conflict)
+        if len(task.verdicts) == len(task.parts):
+            task.parts = []
+        else:
+            task.drop(verdict.part for verdict in task.verdicts)
+
+    def _take_out_refused(self, task: _Task, reason: str, emissions: list[Emission]) -> None:
+        """Blame a part only when it alone was new; what it stood above gets its turn in the next round."""
+        entered = [verdict.part for verdict in task.verdicts if verdict.decision is Decision.APPLIED]
+        if len(entered) > 1:
+            task.one_by_one = True
+            return
+        task.drop(entered)
+        emissions.extend(
+            Failure("apply", part.change.message, Refused(reason), part.change) for part in entered
+        )
+
+
+class LaneBatch(NamedTuple):
+    """What one batch of the source holds for one lane."""
+
+    lane: str
+    parts: list[Part]
+    watermarks: list[Watermark]
+
+
+def group_by_lane(items: Iterable[Part | Watermark]) -> Iterator[tuple[str, LaneBatch]]:
+    """Parts go to their document's lane; a watermark speaks for all lanes."""
+    parts: dict[str, list[Part]] = {}
+    watermarks: list[Watermark] = []
+    for item in items:
+        if isinstance(item, Watermark):
+            watermarks.append(item)
+        else:
+            parts.setdefault(lane_of(item.document_id), []).append(item)
+    for lane in LANES if watermarks else parts:
+        yield lane, LaneBatch(lane, parts.get(lane, []), watermarks)
+
+
+class Window:
+    """Collects the parts of all lanes of a worker, to write them together.
+
+    It closes when it holds ``max_changes``, or when ``max_age`` has passed since its first part came.
+    """
+
+    def __init__(self, apply: Apply, max_changes: int, max_age: timedelta, clock: Clock) -> None:
+        self._apply = apply
+        self._max_changes = max_changes
+        self._max_age = max_age
+        self._clock = clock
+        self._pending: dict[str, list[Part]] = {}
+        self._watermarks: dict[tuple[str, str], int] = {}
+        self._size = 0
+        self._closes_at: datetime | None = None
+
+    def add(self, batch: LaneBatch) -> None:
+        self._pending.setdefault(batch.lane, []).extend(batch.parts)
+        self._size += len(batch.parts)
+        for topic, partition, time_us in batch.watermarks:
+            self._watermarks[batch.lane, f"{topic}/{partition}"] = time_us
+        if self._closes_at is None and (batch.parts or batch.watermarks):
+            self._closes_at = self._now() + self._max_age
+
+    @property
+    def closes_at(self) -> datetime | None:
+        return self._closes_at
+
+    def is_full(self) -> bool:
+        return self._size >= self._max_changes
+
+    def is_over(self) -> bool:
+        return self._closes_at is not None and self._closes_at <= self._now()
+
+    def close(self) -> list[Emission]:
+        """Apply all that was collected. What a stop leaves undecided stays, for the snapshot."""
+        parts = [part for lane in self._pending.values() for part in lane]
+        emissions, undecided = self._apply(parts)
+        self._pending = {}
+        for part in undecided:
+            self._pending.setdefault(lane_of(part.document_id), []).append(part)
+        self._size = len(undecided)
+        self._closes_at = self._now() + self._max_age if undecided else None
+        emissions.extend(
+            LaneWatermark(lane, partition, time_us)
+            for (lane, partition), time_us in self._watermarks.items()
+            if lane not in self._pending
+        )
+        self._watermarks = {}
+        return emissions
+
+    def pending(self, lane: str) -> list[Part]:
+        return self._pending.get(lane, [])
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock() / 1e6, UTC)
+
+
+LaneState = dict[str, Any]
+
+
+class LaneLogic(StatefulBatchLogic[LaneBatch, Emission, LaneState]):
+    """One lane: hands its changes to the worker's window, and keeps what is pending in its snapshot."""
+
+    def __init__(self, window: Window, store_identity: str, resume_state: LaneState | None) -> None:
+        self._window = window
+        self._store_identity = store_identity
+        self._lane: str | None = None
+        if resume_state is not None:
+            self._resume(resume_state)
+
+    def _resume(self, state: LaneState) -> None:
+        if state["format"] != SNAPSHOT_FORMAT:
+            raise FatalError(
+                f"the snapshot has format {state['format']}, this version reads {SNAPSHOT_FORMAT}; "
+                "remove the recovery folder, the flow then reads the log from its beginning"
+            )
+        if state["store"] != self._store_identity:
+            raise CopyReplaced(
+                f"the snapshot was taken with the copy {state['store']}, but this is {self._store_identity}; "
+                "remove the recovery folder, the flow then loads the copy from the log's beginning"
+            )
+        self._lane = state["lane"]
+        self._window.add(LaneBatch(state["lane"], [Part.from_plain(p) for p in state["pending"]], []))
+
+    def on_batch(self, values: list[LaneBatch]) -> tuple[list[Emission], bool]:
+        for batch in values:
+            self._lane = batch.lane
+            self._window.add(batch)
+        return (self._window.close() if self._window.is_full() else []), False
+
+    def on_notify(self) -> tuple[list[Emission], bool]:
+        return (self._window.close() if self._window.is_over() else []), False
+
+    def on_eof(self) -> tuple[list[Emission], bool]:
+        # Retained, not discarded: at an end of input that is a stop, the state is the next start's.
+        return self._window.close(), False
+
+    def notify_at(self) -> datetime | None:
+        return self._window.closes_at
+
+    def snapshot(self) -> LaneState:
+        pending = self._window.pending(self._lane) if self._lane is not None else []
+        return {
+            "format": SNAPSHOT_FORMAT,
+            "lane": self._lane,
+            "store": self._store_identity,
+            "pending": [part.to_plain() for part in pending],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class WindowLimits:
+    max_changes: int
+    max_age: timedelta
+    working_set_bytes: int
+
+
+@dataclass(frozen=True)
+class AppliedStreams:
+    """``errs`` must be attached to a quarantine, and ``conflicts`` to an audit."""
+
+    oks: KeyedStream[Applied | LaneWatermark]
+    conflicts: Stream[Conflict]
+    errs: Stream[Failure]
+
+
+def _is_failure(item: tuple[str, Emission]) -> TypeGuard[tuple[str, Failure]]:
+    return isinstance(item[1], Failure)
+
+
+def _is_conflict(item: tuple[str, Emission]) -> TypeGuard[tuple[str, Conflict]]:
+    return isinstance(item[1], Conflict)
+
+
+@operator
+def apply(
+    step_id: str,
+    up: Stream[Part | Watermark],
+    shape: DocumentShape,
+    rules: Mapping[str, Sequence[Rule]],
+    store: Store,
+    limits: WindowLimits,
+    stop: Stop,
+    clock: Clock = system_clock_us,
+) -> AppliedStreams:
+    """Bring parts into the copy; a change is told on ``oks`` once its decision is in the copy."""
+    # A worker is a thread; its lanes share one window, and so one bulk request.
+    worker = threading.local()
+
+    def build(resume_state: LaneState | None) -> LaneLogic:
+        if not hasattr(worker, "window"):
+            deliver = Deliver(store, shape, limits.working_set_bytes, stop)
+            worker.identity = deliver.identity()
+            worker.window = Window(
+                Apply(shape, rules, deliver, clock), limits.max_changes, limits.max_age, clock
+            )
+        return LaneLogic(worker.window, worker.identity, resume_state)
+
+    lanes = op.flat_map_batch("group_by_lane", up, group_by_lane)
+    emitted = op.stateful_batch("lanes", lanes, build)
+    failures = op.branch("failures", emitted, _is_failure)
+    conflicts = op.branch("conflicts", failures.falses, _is_conflict)
+    return AppliedStreams(
+        oks=cast("KeyedStream[Applied | LaneWatermark]", conflicts.falses),
+        conflicts=op.map("conflict", conflicts.trues, lambda item: item[1]),
+        errs=op.map("failure", failures.trues, lambda item: item[1]),
+    )

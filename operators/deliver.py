@@ -1,0 +1,118 @@
+"""Step 7: reading and writing the copy, each document by compare-and-set."""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import orjson
+
+from syncline.model.document import Document, DocumentShape
+from syncline.model.errors import StoreUnavailable
+from syncline.model.store import Outcome, Store, StoredDocument, Token, Write, WriteResult
+from syncline.retrying import hold_place
+from syncline.stopping import Stop
+
+
+class Copy(NamedTuple):
+    """A document as the copy has it; without a token it is believed not to exist."""
+
+    document: Document
+    token: Token | None
+
+
+class WorkingSet:
+    """What the copy has acknowledged lately, bounded in bytes; the longest unused goes first.
+
+    It only saves reads. The store remains the authority: a write on a state that is no longer the
+    newest is turned away there.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._documents: OrderedDict[str, StoredDocument] = OrderedDict()
+
+    def get(self, document_id: str) -> StoredDocument | None:
+        stored = self._documents.get(document_id)
+        if stored is not None:
+            self._documents.move_to_end(document_id)
+        return stored
+
+    def put(self, document_id: str, stored: StoredDocument) -> None:
+        self.discard(document_id)
+        self._documents[document_id] = stored
+        self._bytes += len(stored.body)
+        while self._bytes > self._max_bytes:
+            _, oldest = self._documents.popitem(last=False)
+            self._bytes -= len(oldest.body)
+
+    def discard(self, document_id: str) -> None:
+        stored = self._documents.pop(document_id, None)
+        if stored is not None:
+            self._bytes -= len(stored.body)
+
+
+class Deliver:
+    """Holds the place while the store is away; raises ``TransientError`` only when asked to stop."""
+
+    def __init__(self, store: Store, shape: DocumentShape, working_set_bytes: int, stop: Stop) -> None:
+        self._store = store
+        self._shape = shape
+        self._working_set = WorkingSet(working_set_bytes)
+        self._stop = stop
+
+    def identity(self) -> str:
+        return hold_place(self._stop, "asking the store who it is")(self._store.identity)
+
+    def load(self, may_be_new: Mapping[str, bool]) -> dict[str, Copy]:
+        """Load documents by id: from the working set, else from the store.
+
+        One that is not held and may be new is taken as absent without a look: its ``create`` is turned
+        away if that was wrong, which is cheaper than reading each new document before it exists.
+        """
+        held = {document_id: self._working_set.get(document_id) for document_id in may_be_new}
+        unknown = [
+            document_id
+            for document_id, stored in held.items()
+            if stored is None and not may_be_new[document_id]
+        ]
+        read: Mapping[str, StoredDocument] = {}
+        if unknown:
+            read = hold_place(self._stop, "reading documents")(self._store.read, unknown)
+        return {
+            document_id: self._copy(document_id, stored or read.get(document_id))
+            for document_id, stored in held.items()
+        }
+
+    def _copy(self, document_id: str, stored: StoredDocument | None) -> Copy:
+        if stored is None:
+            return Copy(self._shape.empty(document_id), None)
+        return Copy(orjson.loads(stored.body), stored.token)
+
+    def write(self, writes: Sequence[Write]) -> dict[str, WriteResult]:
+        """Write until the store has an answer other than ``retry`` for each, and return them by id."""
+        results: dict[str, WriteResult] = {}
+        outstanding = list(writes)
+
+        def attempt() -> None:
+            nonlocal outstanding
+            turned_back = []
+            for write, result in zip(outstanding, self._store.write(outstanding), strict=True):
+                if result.outcome is Outcome.RETRY:
+                    turned_back.append(write)
+                else:
+                    results[write.document_id] = result
+                    self._remember(write, result)
+            outstanding = turned_back
+            if outstanding:
+                raise StoreUnavailable(f"the store asked to retry {len(outstanding)} writes")
+
+        if outstanding:
+            hold_place(self._stop, "writing documents")(attempt)
+        return results
+
+    def _remember(self, write: Write, result: WriteResult) -> None:
+        if result.outcome is Outcome.WRITTEN and result.token is not None:
+            self._working_set.put(write.document_id, StoredDocument(write.body, result.token))
+        else:
+            self._working_set.discard(write.document_id)

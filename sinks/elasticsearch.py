@@ -1,0 +1,190 @@
+"""Documents in an Elasticsearch index, each written by compare-and-set.
+
+Sources: Elasticsearch reference, "Optimistic concurrency control" (``if_seq_no``, ``if_primary_term``)
+and "Bulk API" (each item succeeds or fails on its own; ``require_alias``). A get by id sees every
+acknowledged write at once, without waiting for a refresh.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from typing import Any, NoReturn
+
+import orjson
+from elastic_transport import TransportError
+from elasticsearch import ApiError, Elasticsearch, OrjsonSerializer
+
+from syncline.model.errors import BadCredentials, FatalError, MissingResource, StoreUnavailable
+from syncline.model.store import Outcome, StoredDocument, Token, Write, WriteResult
+
+BULK_MAX_ACTIONS = 500
+BULK_MAX_BYTES = 8 * 1024 * 1024
+BULK_CONCURRENCY = 2
+"""Requests of one batch under way at once: they hold different documents, so their order is free."""
+READ_MAX_DOCUMENTS = 500
+REQUEST_TIMEOUT_SECONDS = 30
+
+_BULK_ANSWER = "items.*.status,items.*._seq_no,items.*._primary_term,items.*.error.type,items.*.error.reason"
+_BULK_CAUSES = "items.*.error.caused_by"
+_READ_ANSWER = "docs._id,docs.found,docs._seq_no,docs._primary_term,docs._source,docs.error"
+
+_WRITTEN = frozenset({200, 201})
+_OVERLOADED = frozenset({429, 502, 503, 504})
+_DENIED = frozenset({401, 403})
+_NOT_FOUND = 404
+_CONFLICT = 409
+_TOO_LARGE = 413
+_REFUSED = 400
+
+
+class ElasticsearchStore:
+    """The :class:`~syncline.model.store.Store` behind one alias. Thread-safe; connects at the first call."""
+
+    def __init__(self, url: str, alias: str) -> None:
+        self.alias = alias
+        # Retries are the flow's: a second try by the client could follow a write that was taken.
+        self.client = Elasticsearch(
+            url,
+            serializer=OrjsonSerializer(),
+            request_timeout=REQUEST_TIMEOUT_SECONDS,
+            max_retries=0,
+            http_compress=False,
+            connections_per_node=BULK_CONCURRENCY + 1,
+        )
+        self._threads = ThreadPoolExecutor(BULK_CONCURRENCY, thread_name_prefix="elasticsearch")
+
+    def close(self) -> None:
+        self._threads.shutdown()
+        self.client.close()
+
+    def identity(self) -> str:
+        """Name and UUID of the index behind the alias."""
+        try:
+            settings = self.client.indices.get_settings(index=self.alias, filter_path="*.settings.index.uuid")
+        except (ApiError, TransportError) as error:
+            _raise_typed(error, self.alias)
+        indices = {name: answer["settings"]["index"]["uuid"] for name, answer in settings.body.items()}
+        if len(indices) != 1:
+            raise MissingResource(f"the alias {self.alias} must stand for one index, not {sorted(indices)}")
+        return ":".join(next(iter(indices.items())))
+
+    def read(self, document_ids: Sequence[str]) -> Mapping[str, StoredDocument]:
+        chunks = [
+            document_ids[start : start + READ_MAX_DOCUMENTS]
+            for start in range(0, len(document_ids), READ_MAX_DOCUMENTS)
+        ]
+        return dict(chain.from_iterable(self._threads.map(self._read, chunks)))
+
+    def _read(self, document_ids: Sequence[str]) -> list[tuple[str, StoredDocument]]:
+        try:
+            answer = self.client.mget(
+                index=self.alias, ids=list(document_ids), filter_path=_READ_ANSWER, realtime=True
+            )
+        except (ApiError, TransportError) as error:
+            _raise_typed(error, self.alias)
+        found = []
+        for document in answer["docs"]:
+            if "error" in document:
+                raise _unavailable_or_missing(document["error"], self.alias)
+            if document["found"]:
+                token = Token(document["_seq_no"], document["_primary_term"])
+                body = orjson.dumps(document["_source"])
+                found.append((document["_id"], StoredDocument(body, token)))
+        return found
+
+    def write(self, writes: Sequence[Write]) -> Sequence[WriteResult]:
+        chunks = list(_chunks(writes))
+        if len(chunks) == 1:
+            return self._write(chunks[0])
+        return list(chain.from_iterable(self._threads.map(self._write, chunks)))
+
+    def _write(self, writes: Sequence[Write]) -> list[WriteResult]:
+        operations: list[Any] = []
+        for write in writes:
+            operations += (_action(write), write.body)
+        try:
+            answer = self.client.bulk(
+                index=self.alias,
+                operations=operations,
+                require_alias=True,
+                filter_path=f"{_BULK_ANSWER},{_BULK_CAUSES}",
+            )
+        except ApiError as error:
+            if error.status_code == _TOO_LARGE:
+                return self._write_halves(writes)
+            _raise_typed(error, self.alias)
+        except TransportError as error:
+            _raise_typed(error, self.alias)
+        return [self._result(next(iter(item.values()))) for item in answer["items"]]
+
+    def _write_halves(self, writes: Sequence[Write]) -> list[WriteResult]:
+        if len(writes) == 1:
+            size = len(writes[0].body)
+            return [WriteResult(Outcome.REFUSED, reason=f"the document of {size} bytes is too large")]
+        middle = len(writes) // 2
+        return self._write(writes[:middle]) + self._write(writes[middle:])
+
+    def _result(self, item: Mapping[str, Any]) -> WriteResult:
+        status = item["status"]
+        if status in _WRITTEN:
+            return WriteResult(Outcome.WRITTEN, Token(item["_seq_no"], item["_primary_term"]))
+        if status == _CONFLICT:
+            return WriteResult(Outcome.ALREADY_NEWER)
+        if status in _OVERLOADED:
+            return WriteResult(Outcome.RETRY)
+        if status == _REFUSED:
+            return WriteResult(Outcome.REFUSED, reason=_reason(item["error"]))
+        if status == _NOT_FOUND:
+            raise MissingResource(f"the alias {self.alias} does not exist; run: syncline setup")
+        raise FatalError(f"Elasticsearch answered a write with {status}: {_reason(item['error'])}")
+
+
+def _action(write: Write) -> bytes:
+    if write.expected is None:
+        return orjson.dumps({"create": {"_id": write.document_id}})
+    sequence_number, primary_term = write.expected
+    return orjson.dumps(
+        {"index": {"_id": write.document_id, "if_seq_no": sequence_number, "if_primary_term": primary_term}}
+    )
+
+
+def _chunks(writes: Sequence[Write]) -> Iterator[Sequence[Write]]:
+    """Split by count so that all threads have work, and by bytes."""
+    most = min(BULK_MAX_ACTIONS, -(-len(writes) // BULK_CONCURRENCY)) if len(writes) > 50 else len(writes)
+    chunk: list[Write] = []
+    size_bytes = 0
+    for write in writes:
+        if chunk and (len(chunk) >= most or size_bytes + len(write.body) > BULK_MAX_BYTES):
+            yield chunk
+            chunk, size_bytes = [], 0
+        chunk.append(write)
+        size_bytes += len(write.body)
+    yield chunk
+
+
+def _reason(error: Mapping[str, Any]) -> str:
+    """The store's own words, with the innermost cause, which names the field."""
+    reasons = [f"{error['type']}: {error['reason']}"]
+    cause = error.get("caused_by")
+    while cause:
+        reasons.append(str(cause.get("reason")))
+        cause = cause.get("caused_by")
+    return "; ".join(reasons)
+
+
+def _unavailable_or_missing(error: Mapping[str, Any], alias: str) -> StoreUnavailable | MissingResource:
+    if error["type"] == "index_not_found_exception":
+        return MissingResource(f"the alias {alias} does not exist; run: syncline setup")
+    return StoreUnavailable(f"Elasticsearch could not read: {error['reason']}")
+
+
+def _raise_typed(error: ApiError | TransportError, alias: str) -> NoReturn:
+    if isinstance(error, TransportError):
+        raise StoreUnavailable(f"Elasticsearch does not answer: {error}") from error
+    if error.status_code in _OVERLOADED:
+        raise StoreUnavailable(f"Elasticsearch is overloaded: {error}") from error
+    if error.status_code in _DENIED:
+        raise BadCredentials(f"Elasticsearch denies access: {error}") from error
+    if error.status_code == _NOT_FOUND:
+        raise MissingResource(f"the alias {alias} does not exist; run: syncline setup") from error
+    raise FatalError(f"Elasticsearch answered {error.status_code}: {error}") from error
