@@ -1,0 +1,64 @@
+"""The producing services' tables, outboxes, triggers and roles, as SQL to run or to print.
+
+The statements live in ``sql/``, one subject a file; this module puts them in order. A run is one
+transaction and may be repeated: what exists stays, functions and triggers are brought up to date.
+"""
+
+from collections.abc import Iterable, Mapping
+from importlib import resources
+
+import psycopg
+
+from syncline.model.errors import BadCredentials, Misconfigured
+from syncline.services import sql
+from syncline.services.connection import connect
+
+SCHEMAS = ("catalog", "pricing", "warehouse")
+"""The services, each with a schema, a role and an outbox of its own."""
+
+
+def installation(schemas: Iterable[str] = SCHEMAS, *, notify: bool = True) -> str:
+    """The SQL that installs these services in one database; ``psql`` runs it as it is.
+
+    ``notify`` wakes the relay at each commit. Without it commits take no lock of the whole database, and
+    prepared transactions are possible; the relay then goes by its poll.
+    """
+    parts = ["BEGIN;", "SET LOCAL client_min_messages = warning;", _sql("roles")]
+    for schema in schemas:
+        if schema not in SCHEMAS:
+            raise Misconfigured(f"No service is called {schema!r}; there are {', '.join(SCHEMAS)}.")
+        parts += [
+            f"CREATE SCHEMA IF NOT EXISTS {schema} AUTHORIZATION {schema};",
+            f"SET LOCAL ROLE {schema};",
+            f"SET LOCAL search_path = {schema}, pg_temp;",
+            _sql("outbox"),
+            _sql(schema),
+            # After the tables: writers lock a table and then the outbox, and so must this.
+            _sql("notify"),
+            *([] if notify else [_sql("notify_off")]),
+            "RESET ROLE;",
+        ]
+    parts.append("COMMIT;")
+    return "\n\n".join(parts) + "\n"
+
+
+def install(dsn: str, schemas: Iterable[str] = SCHEMAS, *, notify: bool = True) -> None:
+    """Install these services in the database at ``dsn``, or bring them up to date."""
+    with connect(dsn) as connection:
+        try:
+            connection.execute(installation(schemas, notify=notify).encode())
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise BadCredentials(
+                f"{error.diag.message_primary}. Installing the services takes a superuser, or a role that may create "
+                "roles and, in this database, schemas."
+            ) from error
+
+
+def install_all(dsns: Mapping[str, str], *, notify: bool = True) -> None:
+    """Install each service in its own source database (``Settings().source_dsns``)."""
+    for dsn in dict.fromkeys(dsns.values()):
+        install(dsn, [schema for schema in dsns if dsns[schema] == dsn], notify=notify)
+
+
+def _sql(name: str) -> str:
+    return (resources.files(sql) / f"{name}.sql").read_text(encoding="utf-8").strip()

@@ -1,0 +1,1 @@
+ALTER TABLE outbox DISABLE TRIGGER outbox_notify;
