@@ -11,7 +11,8 @@ from itertools import chain
 from typing import Any, NoReturn
 
 import orjson
-from elastic_transport import TransportError
+from elastic_transport import ConnectionError as ElasticConnectionError
+from elastic_transport import ConnectionTimeout
 from elasticsearch import ApiError, Elasticsearch, OrjsonSerializer
 
 from syncline.model.errors import BadCredentials, FatalError, MissingResource, StoreUnavailable
@@ -61,7 +62,7 @@ class ElasticsearchStore:
         """Name and UUID of the index behind the alias."""
         try:
             settings = self.client.indices.get_settings(index=self.alias, filter_path="*.settings.index.uuid")
-        except (ApiError, TransportError) as error:
+        except (ApiError, ElasticConnectionError, ConnectionTimeout) as error:
             _raise_typed(error, self.alias)
         indices = {name: answer["settings"]["index"]["uuid"] for name, answer in settings.body.items()}
         if len(indices) != 1:
@@ -80,7 +81,7 @@ class ElasticsearchStore:
             answer = self.client.mget(
                 index=self.alias, ids=list(document_ids), filter_path=_READ_ANSWER, realtime=True
             )
-        except (ApiError, TransportError) as error:
+        except (ApiError, ElasticConnectionError, ConnectionTimeout) as error:
             _raise_typed(error, self.alias)
         found = []
         for document in answer["docs"]:
@@ -113,7 +114,7 @@ class ElasticsearchStore:
             if error.status_code == _TOO_LARGE:
                 return self._write_halves(writes)
             _raise_typed(error, self.alias)
-        except TransportError as error:
+        except (ElasticConnectionError, ConnectionTimeout) as error:
             _raise_typed(error, self.alias)
         return [self._result(next(iter(item.values()))) for item in answer["items"]]
 
@@ -178,8 +179,8 @@ def _unavailable_or_missing(error: Mapping[str, Any], alias: str) -> StoreUnavai
     return StoreUnavailable(f"Elasticsearch could not read: {error['reason']}")
 
 
-def _raise_typed(error: ApiError | TransportError, alias: str) -> NoReturn:
-    if isinstance(error, TransportError):
+def _raise_typed(error: ApiError | ElasticConnectionError | ConnectionTimeout, alias: str) -> NoReturn:
+    if not isinstance(error, ApiError):
         raise StoreUnavailable(f"Elasticsearch does not answer: {error}") from error
     if error.status_code in _OVERLOADED:
         raise StoreUnavailable(f"Elasticsearch is overloaded: {error}") from error
