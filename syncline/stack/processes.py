@@ -1,0 +1,109 @@
+"""The processes of one server: which they are, and how none of them is left behind.
+
+They are known in two ways. The process that was started is recorded with its creation time, so that
+another program that got the same number later is never mistaken for it. And a program of the server's name
+whose working folder is inside the server's own folder belongs to it: this finds its children, the orphans
+of a killed launcher, and what a command that was itself killed half-way could not record.
+"""
+
+import json
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from signal import Signals
+
+import psutil
+
+# Held so that a server that ends while this process lives is reaped, and not reported as forgotten.
+_started: list[subprocess.Popen[bytes]] = []
+
+
+@dataclass(frozen=True)
+class ServerProcesses:
+    folder: Path
+    program: str
+
+    @property
+    def _record(self) -> Path:
+        return self.folder / "process.json"
+
+    def start(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> psutil.Process:
+        """Start the server in a session of its own, so that it outlives this process and its terminal."""
+        with log.open("ab") as output:
+            child = subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        _started.append(child)
+        process = psutil.Process(child.pid)
+        self._record.write_text(json.dumps({"pid": process.pid, "created": process.create_time()}))
+        return process
+
+    def main(self) -> psutil.Process | None:
+        """The process that was started, if it still runs."""
+        _reap()
+        try:
+            record = json.loads(self._record.read_text())
+            process = psutil.Process(record["pid"])
+            is_it = process.create_time() == record["created"] and process.status() != psutil.STATUS_ZOMBIE
+        except (OSError, ValueError, KeyError, psutil.Error):
+            return None
+        return process if is_it else None
+
+    def all(self) -> list[psutil.Process]:
+        """Every running process of the server, the main one first."""
+        main = self.main()
+        found = {main.pid: main} if main else {}
+        for process in psutil.process_iter():
+            if self._owns(process):
+                found.setdefault(process.pid, process)
+        return list(found.values())
+
+    def end(self, signal: Signals, grace: float) -> None:
+        """Ask the main process to stop, and kill what is left of the server after ``grace`` seconds."""
+        if main := self.main():
+            main.send_signal(signal)
+            deadline = time.monotonic() + grace
+            while self.all() and time.monotonic() < deadline:
+                psutil.wait_procs(self.all(), timeout=0.2)
+        self.kill()
+
+    def kill(self) -> None:
+        """End every process of the server at once, as a crash would."""
+        while processes := self.all():
+            for process in processes:
+                try:
+                    process.kill()
+                except psutil.NoSuchProcess:
+                    continue
+            psutil.wait_procs(processes, timeout=5)
+        self._record.unlink(missing_ok=True)
+
+    def memory(self) -> int:
+        """Bytes of memory of all its processes; what they share is counted once (proportional set size)."""
+        total = 0
+        for process in self.all():
+            try:
+                total += process.memory_full_info().pss
+            except psutil.Error:
+                continue
+        return total
+
+    def _owns(self, process: psutil.Process) -> bool:
+        try:
+            return Path(process.exe()).name == self.program and Path(process.cwd()).is_relative_to(
+                self.folder
+            )
+        except (psutil.Error, OSError):
+            return False
+
+
+def _reap() -> None:
+    _started[:] = [child for child in _started if child.poll() is None]

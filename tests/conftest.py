@@ -1,0 +1,30 @@
+"""The real servers that the integration tests run on, started when the first test asks for them."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from syncline.settings import Settings
+from syncline.stack.progress import Terminal
+from syncline.stack.stack import Stack
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """All four servers, up. SYNCLINE_TEST_HOME names a home whose servers are used and left running."""
+    if kept := os.environ.get("SYNCLINE_TEST_HOME"):
+        stack = Stack(Path(kept))
+        stack.up(Terminal())
+        yield stack
+        return
+    stack = Stack(tmp_path_factory.mktemp("home"))
+    with stack.while_this_process_lives(Terminal()):
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def settings(stack: Stack) -> Settings:
+    """Settings that point at the session's servers."""
+    return Settings(home=stack.home, **stack.addresses())
