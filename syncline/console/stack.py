@@ -1,10 +1,12 @@
 """``syncline stack``: the real servers that the demo and the tests run on, embedded in this folder."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from syncline.settings import Settings
 from syncline.stack.progress import Terminal
@@ -49,8 +51,14 @@ def reset(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = Fals
     console.print("Deleted. Start afresh: ./run stack up")
 
 
+def _short(path: Path) -> str:
+    """The path from here, where it is below: it fits into a table, and can be pasted."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
 def _show(stack: Stack) -> None:
-    table = Table("server", "state", "address", "pid", "memory", "log")
+    table = Table("server", "state", "address", "pid", "memory", Column("log", overflow="fold"), box=SIMPLE)
     servers = stack.status()
     for server in servers:
         memory = f"{server.memory_bytes / 2**20:.0f} MiB" if server.pid else ""

@@ -7,8 +7,9 @@ lock file that names every file with its SHA-256 makes an installation repeatabl
 import hashlib
 import os
 import shutil
+import ssl
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -96,6 +97,25 @@ def download_with_jgo(artifact: Artifact, folder: Path, count: Callable[[int], N
         raise DownloadFailed(f"Cannot download {artifact.filename}: {error}") from error
 
 
+@contextmanager
+def _certificates_of_this_machine() -> Iterator[None]:
+    """Trust what the operating system trusts.
+
+    requests brings a list of its own, which does not know the authority of a company's proxy.
+    """
+    known = ssl.get_default_verify_paths()
+    folder = known.capath if known.capath and any(Path(known.capath).glob("*.0")) else None
+    store = known.cafile or folder
+    if store is None or "REQUESTS_CA_BUNDLE" in os.environ:
+        yield
+        return
+    os.environ["REQUESTS_CA_BUNDLE"] = store
+    try:
+        yield
+    finally:
+        del os.environ["REQUESTS_CA_BUNDLE"]
+
+
 def fetch(
     artifacts: Sequence[Artifact],
     what: str,
@@ -114,7 +134,11 @@ def fetch(
     missing = [pair for pair in zip(artifacts, paths, strict=True) if not _is_whole(*pair)]
     if missing:
         total = sum(artifact.size for artifact, _ in missing)
-        with progress.downloading(what, total) as count, ThreadPoolExecutor(PARALLEL_DOWNLOADS) as pool:
+        with (
+            _certificates_of_this_machine(),
+            progress.downloading(what, total) as count,
+            ThreadPoolExecutor(PARALLEL_DOWNLOADS) as pool,
+        ):
             list(pool.map(lambda pair: _fetch_one(pair[0], pair[1], count, download), missing))
     return paths
 

@@ -89,7 +89,8 @@ class Server(ABC):
         started = time.monotonic()
         try:
             self._make_folder()
-            if self.processes.main() is None:
+            was_up = self.is_up()
+            if not was_up:
                 self.processes.kill()  # orphans of a main process that was killed
                 self._settle_ports(progress)
                 self.prepare()
@@ -103,7 +104,8 @@ class Server(ABC):
                 f"{self.name} did not start: {error}. Its folder is {self.folder}."
             ) from error
         self._wait(started + self.seconds_to_start)
-        progress.say(f"{self.name} is ready at {self.address} after {time.monotonic() - started:.1f} s")
+        took = f"ready after {time.monotonic() - started:.1f} s"
+        progress.say(f"{self.name} at {self.address}: {'was already running' if was_up else took}")
 
     def stop(self) -> None:
         """Stop the server as its makers intend, with nothing lost and no process left."""
