@@ -7,7 +7,7 @@ from typing import NamedTuple
 import orjson
 
 from syncline.model.document import Document, DocumentShape
-from syncline.model.errors import StoreUnavailable
+from syncline.model.errors import Unavailable
 from syncline.model.store import Outcome, Store, StoredDocument, Token, Write, WriteResult
 from syncline.retrying import hold_place
 from syncline.stopping import Stop
@@ -105,7 +105,7 @@ class Deliver:
                     self._remember(write, result)
             outstanding = turned_back
             if outstanding:
-                raise StoreUnavailable(f"the store asked to retry {len(outstanding)} writes")
+                raise Unavailable(f"the store asked to retry {len(outstanding)} writes")
 
         if outstanding:
             hold_place(self._stop, "writing documents")(attempt)

@@ -15,7 +15,7 @@ from elastic_transport import ConnectionError as ElasticConnectionError
 from elastic_transport import ConnectionTimeout
 from elasticsearch import ApiError, Elasticsearch, OrjsonSerializer
 
-from syncline.model.errors import BadCredentials, FatalError, MissingResource, StoreUnavailable
+from syncline.model.errors import BadCredentials, FatalError, MissingResource, Unavailable
 from syncline.model.store import Outcome, StoredDocument, Token, Write, WriteResult
 
 BULK_MAX_ACTIONS = 500
@@ -173,17 +173,17 @@ def _reason(error: Mapping[str, Any]) -> str:
     return "; ".join(reasons)
 
 
-def _unavailable_or_missing(error: Mapping[str, Any], alias: str) -> StoreUnavailable | MissingResource:
+def _unavailable_or_missing(error: Mapping[str, Any], alias: str) -> Unavailable | MissingResource:
     if error["type"] == "index_not_found_exception":
         return MissingResource(f"the alias {alias} does not exist; run: syncline setup")
-    return StoreUnavailable(f"Elasticsearch could not read: {error['reason']}")
+    return Unavailable(f"Elasticsearch could not read: {error['reason']}")
 
 
 def _raise_typed(error: ApiError | ElasticConnectionError | ConnectionTimeout, alias: str) -> NoReturn:
     if not isinstance(error, ApiError):
-        raise StoreUnavailable(f"Elasticsearch does not answer: {error}") from error
+        raise Unavailable(f"Elasticsearch does not answer: {error}") from error
     if error.status_code in _OVERLOADED:
-        raise StoreUnavailable(f"Elasticsearch is overloaded: {error}") from error
+        raise Unavailable(f"Elasticsearch is overloaded: {error}") from error
     if error.status_code in _DENIED:
         raise BadCredentials(f"Elasticsearch denies access: {error}") from error
     if error.status_code == _NOT_FOUND:

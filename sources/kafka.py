@@ -12,13 +12,13 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NoReturn, cast
 
 import structlog
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
-from confluent_kafka.admin import TopicMetadata
 
 from syncline.clock import Clock, system_clock_us
 from syncline.model.errors import (
@@ -26,7 +26,7 @@ from syncline.model.errors import (
     FatalError,
     LogTruncated,
     MissingResource,
-    SourceUnavailable,
+    Unavailable,
 )
 from syncline.model.message import Message
 from syncline.retrying import hold_place
@@ -78,7 +78,7 @@ def raise_typed(error: KafkaError, doing: str) -> NoReturn:
         )
     if error.fatal():
         raise FatalError(text)
-    raise SourceUnavailable(text)
+    raise Unavailable(text)
 
 
 class Poller:
@@ -165,7 +165,7 @@ class Poller:
             return
         try:
             raise_typed(error, "reading from Kafka")
-        except SourceUnavailable as passing:
+        except Unavailable as passing:
             # The client reconnects by itself; until then there is nothing to read.
             _log.warning("holding the place", doing="reading from Kafka", error=str(passing))
 
@@ -241,14 +241,14 @@ class KafkaSource(FixedPartitionedSource[Message, State]):
         self._worker = threading.local()
 
     def list_parts(self) -> list[str]:
-        counts = self._partition_counts()
+        counts = self._partition_counts
         return [f"{number:05}" for number in range(max(counts.values()))]
 
     def build_part(
         self, step_id: str, for_part: str, resume_state: State | None
     ) -> StatefulSourcePartition[Message, State]:
         number = int(for_part)
-        counts = self._partition_counts()
+        counts = self._partition_counts
         offsets = {topic: OFFSET_BEGINNING for topic in self._topics if number < counts[topic]}
         if resume_state is not None:
             if resume_state["format"] != SNAPSHOT_FORMAT:
@@ -260,6 +260,7 @@ class KafkaSource(FixedPartitionedSource[Message, State]):
             self._worker.poller = Poller(self._settings, self._clock, until_end=self._until_end)
         return _Partition(number, self._worker.poller, offsets, self._stop, until_end=self._until_end)
 
+    @cached_property
     def _partition_counts(self) -> dict[str, int]:
         consumer = Consumer(
             {
@@ -269,11 +270,12 @@ class KafkaSource(FixedPartitionedSource[Message, State]):
             }
         )
 
-        def ask() -> dict[str, TopicMetadata]:
+        def ask() -> dict[str, int]:
             try:
-                return consumer.list_topics(timeout=METADATA_TIMEOUT_SECONDS).topics
+                topics = consumer.list_topics(timeout=METADATA_TIMEOUT_SECONDS).topics
             except KafkaException as error:
                 raise_typed(error.args[0], "asking Kafka about its topics")
+            return {name: len(topic.partitions) for name, topic in topics.items()}
 
         try:
             known = hold_place(self._stop, "asking Kafka about its topics")(ask)
@@ -282,4 +284,4 @@ class KafkaSource(FixedPartitionedSource[Message, State]):
         missing = [topic for topic in self._topics if topic not in known]
         if missing:
             raise MissingResource(f"Kafka has no topic {', '.join(missing)}; run: syncline setup")
-        return {topic: len(known[topic].partitions) for topic in self._topics}
+        return {topic: known[topic] for topic in self._topics}

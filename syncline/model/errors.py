@@ -2,8 +2,8 @@
 
     SynclineError
     ├── TransientError            the same call may work later: hold the place, back off, try again
-    │   ├── StoreUnavailable
-    │   └── SourceUnavailable
+    │   ├── Unavailable
+    │   └── Fenced
     ├── ChangeError               one change is at fault: it goes to quarantine, the flow goes on
     │   ├── Undecodable
     │   ├── Untransformable
@@ -15,7 +15,6 @@
         ├── Misconfigured
         ├── CopyReplaced
         ├── LogTruncated
-        ├── Fenced
         └── ServerDidNotStart
 
 How an error is treated follows from its class alone, never from its text. An exception from outside
@@ -34,12 +33,15 @@ class TransientError(SynclineError):
     """The target cannot be reached or is overloaded; the same call may work later."""
 
 
-class StoreUnavailable(TransientError):
-    """A store refused the connection, timed out, or asked for less load."""
+class Unavailable(TransientError):
+    """A server refused the connection, timed out, or asked for less load."""
 
 
-class SourceUnavailable(TransientError):
-    """A source of changes refused the connection or timed out."""
+class Fenced(TransientError):
+    """Another process has taken over this one's work; wait for it to let go."""
+
+
+SourceUnavailable = StoreUnavailable = Unavailable
 
 
 class ChangeError(SynclineError):
@@ -84,10 +86,6 @@ class CopyReplaced(FatalError):
 
 class LogTruncated(FatalError):
     """The log no longer holds the changes that come next; the sources must be read again."""
-
-
-class Fenced(FatalError):
-    """Another process has taken over this one's work."""
 
 
 class ServerDidNotStart(FatalError):

@@ -1,4 +1,4 @@
-"""What a source reads, before anything is known of its content."""
+"""What a log holds: as it is read, before anything is known of its content, and as it is written."""
 
 from typing import Any, NamedTuple
 
@@ -28,3 +28,14 @@ class Message(NamedTuple):
     @classmethod
     def from_plain(cls, plain: tuple[Any, ...]) -> "Message":
         return cls(*plain)
+
+
+class Record(NamedTuple):
+    """One record to be appended to a log."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+    partition: int | None = None
+    """``None`` leaves the choice to the key."""

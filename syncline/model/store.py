@@ -45,7 +45,7 @@ class WriteResult(NamedTuple):
 class Store(Protocol):
     """Keeps JSON documents by id, each write a compare-and-set of one document.
 
-    Every method raises :class:`~syncline.model.errors.StoreUnavailable` when the same call may work
+    Every method raises :class:`~syncline.model.errors.Unavailable` when the same call may work
     later and a :class:`~syncline.model.errors.FatalError` when only a person can help.
     """
 

@@ -1,0 +1,233 @@
+"""Step 2: appending records to Kafka, all of a batch or none, and only by the one who may.
+
+Each batch is a Kafka transaction under a fixed ``transactional.id`` (KIP-98): whoever initialises it
+last shuts out every producer before it, such as a relay that was paused and took no notice of losing its
+lock. Readers with ``isolation.level=read_committed`` see each batch once it is whole.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import bytewax.operators as op
+import structlog
+from bytewax.dataflow import Stream, operator
+from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import Message as KafkaMessage
+
+from syncline.clock import Clock, system_clock_us
+from syncline.model import envelope
+from syncline.model.errors import (
+    BadCredentials,
+    FatalError,
+    Fenced,
+    MissingResource,
+    Refused,
+    TransientError,
+    Unavailable,
+)
+from syncline.model.failure import Failure
+from syncline.model.message import Message, Record
+from syncline.model.outbox import OutboxBatch, Publication
+
+_log = structlog.get_logger()
+
+MAX_RECORD_BYTES = 16_777_216
+TIMEOUT_SECONDS = 30
+FENCE_TIMEOUT_SECONDS = 5
+_BY_KEY = -1
+
+_FENCED = frozenset(
+    {
+        KafkaError._FENCED,  # noqa: SLF001 - librdkafka's own codes have no other name
+        KafkaError.INVALID_PRODUCER_EPOCH,
+        KafkaError.PRODUCER_FENCED,
+        KafkaError.TRANSACTION_COORDINATOR_FENCED,
+    }
+)
+_DENIED = frozenset(
+    {
+        KafkaError._AUTHENTICATION,  # noqa: SLF001
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    }
+)
+_MISSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC})  # noqa: SLF001
+_TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
+
+
+class KafkaTransactions:
+    """Appends batches of records as the holder of one transactional id; not thread-safe."""
+
+    def __init__(self, bootstrap_servers: str, transactional_id: str) -> None:
+        self._configuration = {
+            "bootstrap.servers": bootstrap_servers,
+            "transactional.id": transactional_id,
+            "transaction.timeout.ms": TIMEOUT_SECONDS * 1000,
+            "enable.idempotence": True,
+            "acks": "all",
+            "linger.ms": 1,
+            # The partitioner of Kafka's own clients, Debezium among them: topics stay co-partitioned.
+            "partitioner": "murmur2_random",
+            "message.max.bytes": MAX_RECORD_BYTES,
+            "queue.buffering.max.messages": 1_000_000,
+            "error_cb": lambda error: _log.warning("Kafka", error=error.str()),
+        }
+        self._doing = f"publishing as {transactional_id}"
+        self._producer: Producer | None = None
+        self._partitions: dict[str, int] = {}
+
+    def fence(self) -> None:
+        """Shut out every earlier holder of the transactional id, and undo what it left unfinished."""
+        self._producer = None
+        producer = Producer(self._configuration)
+        try:
+            producer.init_transactions(FENCE_TIMEOUT_SECONDS)
+        except KafkaException as error:
+            raise self._typed(error.args[0]) from error
+        self._producer = producer
+
+    def partition_count(self, topic: str) -> int:
+        if topic not in self._partitions:
+            try:
+                answer = self._held.list_topics(topic, timeout=TIMEOUT_SECONDS).topics[topic]
+            except KafkaException as error:
+                raise self._typed(error.args[0]) from error
+            if answer.error is not None:
+                raise self._typed(answer.error)
+            self._partitions[topic] = len(answer.partitions)
+        return self._partitions[topic]
+
+    def append(self, records: Sequence[Record]) -> dict[int, Refused]:
+        """Append all records in one transaction; return those that Kafka will never take, by index.
+
+        On ``Unavailable`` it is not known whether the batch was taken: fence before the next try.
+        """
+        refused: dict[int, Refused] = {}
+        while True:
+            failed = self._append([pair for pair in enumerate(records) if pair[0] not in refused])
+            if not failed:
+                return refused
+            for index, error in failed.items():
+                if error.code() not in _TOO_LARGE:
+                    raise self._typed(error)
+                refused[index] = Refused(f"Kafka takes no record of {_size(records[index])} bytes")
+
+    def _append(self, records: Sequence[tuple[int, Record]]) -> dict[int, KafkaError]:
+        """Append all or, where any of them fails, none; return the errors by index."""
+        producer = self._held
+        failed: dict[int, KafkaError] = {}
+
+        def check(index: int, error: KafkaError | None, _message: KafkaMessage) -> None:
+            if error is not None:
+                failed[index] = error
+
+        try:
+            producer.begin_transaction()
+            for index, record in records:
+                try:
+                    _produce(producer, record, partial(check, index))
+                except KafkaException as error:
+                    failed[index] = error.args[0]
+            producer.flush(TIMEOUT_SECONDS)
+            if failed:
+                producer.abort_transaction(TIMEOUT_SECONDS)
+            else:
+                producer.commit_transaction(TIMEOUT_SECONDS)
+        except KafkaException as error:
+            raise self._typed(error.args[0]) from error
+        return failed
+
+    @property
+    def _held(self) -> Producer:
+        if self._producer is None:
+            raise Fenced(f"{self._doing}: nothing may be appended before fence()")
+        return self._producer
+
+    def _typed(self, error: KafkaError) -> Fenced | Unavailable | FatalError:
+        code, text = error.code(), f"{self._doing}: {error.str()}"
+        if code in _FENCED:
+            return Fenced(text)
+        if code in _DENIED:
+            return BadCredentials(text)
+        if code in _MISSING:
+            return MissingResource(f"{text}; run: syncline setup")
+        return Unavailable(text)
+
+
+def _produce(
+    producer: Producer, record: Record, on_delivery: Callable[[KafkaError | None, KafkaMessage], None]
+) -> None:
+    while True:
+        try:
+            producer.produce(
+                record.topic,
+                key=record.key,
+                value=record.value,
+                headers=list(record.headers),
+                on_delivery=on_delivery,
+                partition=_BY_KEY if record.partition is None else record.partition,
+            )
+        except BufferError:
+            # The client's queue is full: let it send.
+            producer.poll(0.1)
+        else:
+            return
+
+
+def _size(record: Record) -> int:
+    return len(record.value or b"")
+
+
+class Publish:
+    """Publishes batches of outboxes, each schema by its own transactions."""
+
+    def __init__(self, transactions: Mapping[str, KafkaTransactions], clock: Clock) -> None:
+        self._transactions = transactions
+        self._clock = clock
+
+    def __call__(self, batch: OutboxBatch) -> Publication:
+        transactions = self._transactions[batch.schema]
+        try:
+            watermarks = _watermarks(batch, transactions)
+            refused = transactions.append([*batch.records, *watermarks])
+        except TransientError as error:
+            return Publication(batch, error=error)
+        failures = tuple(
+            Failure("publish", self._as_message(batch, index), error) for index, error in refused.items()
+        )
+        return Publication(batch, failures, published_at_us=self._clock())
+
+    def _as_message(self, batch: OutboxBatch, index: int) -> Message:
+        """For quarantine: the outbox stands in for the log that did not take the record."""
+        record, now_us = batch.records[index], self._clock()
+        return Message(
+            f"{batch.schema}.outbox", 0, batch.rows[index].seq, record.key, record.value, record.headers,
+            now_us, now_us,
+        )  # fmt: skip
+
+
+def _watermarks(batch: OutboxBatch, transactions: KafkaTransactions) -> list[Record]:
+    if batch.watermark_us is None:
+        return []
+    headers = (
+        (envelope.WATERMARK_US, str(batch.watermark_us).encode()),
+        (envelope.TENURE, str(batch.tenure).encode()),
+    )
+    return [
+        Record(topic, None, None, headers, partition)
+        for topic in batch.topics
+        for partition in range(transactions.partition_count(topic))
+    ]
+
+
+@operator
+def publish(
+    step_id: str,
+    up: Stream[OutboxBatch],
+    transactions: Mapping[str, KafkaTransactions],
+    clock: Clock = system_clock_us,
+) -> Stream[Publication]:
+    """Publish each batch, and tell what became of it. Stays in the worker that read the batch."""
+    return op.map("map", up, Publish(transactions, clock))

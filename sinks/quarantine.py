@@ -1,0 +1,48 @@
+"""Where a change that cannot go on waits for a person, whole and replayable: ``sync.quarantine``."""
+
+from hashlib import blake2b
+from typing import Any
+
+import structlog
+
+from sinks.postgres import PostgresSink, PostgresWriter
+from syncline.model.failure import Failure
+from syncline.stopping import Stop
+
+_log = structlog.get_logger()
+
+
+def quarantine(flow: str, dsn: str, stop: Stop) -> PostgresSink[Failure]:
+    """A sink for failures of the flow."""
+
+    def row(failure: Failure) -> dict[str, Any]:
+        message, change = failure.message, failure.change
+        _log.warning(
+            "quarantined",
+            flow=flow,
+            step=failure.step,
+            entity=None if change is None else str(change.entity),
+            event_id=None if change is None else change.event_id,
+            position=message.position,
+            reason=str(failure.error),
+        )
+        digest = blake2b(message.value or b"", key=(message.key or b"")[:64], digest_size=16)
+        return {
+            "flow": flow,
+            "step": failure.step,
+            "error": type(failure.error).__name__,
+            # PostgreSQL keeps no U+0000 in text; the raw bytes stand beside it.
+            "reason": str(failure.error).replace("\0", "\\0"),
+            "entity_type": None if change is None else change.entity.type,
+            "entity_id": None if change is None else change.entity.id,
+            "version": None if change is None else list(change.version),
+            "topic": message.topic,
+            "partition": message.partition,
+            "offset": message.offset,
+            "message_key": None if message.key is None else message.key.hex(),
+            "message_value": None if message.value is None else message.value.hex(),
+            "headers": [[name, None if value is None else value.hex()] for name, value in message.headers],
+            "fingerprint": digest.hexdigest(),
+        }
+
+    return PostgresSink(PostgresWriter(dsn, "quarantine", f"syncline-{flow}-quarantine"), row, stop)

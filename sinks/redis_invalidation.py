@@ -1,0 +1,142 @@
+"""Step 8: take stale entries out of the cache, after the copy has the new state and never before.
+
+Best effort, but not careless: while Redis is away the flow goes on, and what is still to be invalidated
+is kept in the snapshot until Redis has taken it.
+"""
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+import bytewax.operators as op
+import structlog
+from bytewax.dataflow import operator
+from bytewax.operators import KeyedStream, StatefulBatchLogic
+from redis import Redis
+from redis.exceptions import AuthenticationError, ConnectionError, NoPermissionError, RedisError, TimeoutError  # noqa: A004
+
+from syncline.clock import Clock, system_clock_us
+from syncline.model.decision import Applied, LaneWatermark
+from syncline.model.errors import BadCredentials, FatalError, Unavailable
+from syncline.model.part import Part
+
+_log = structlog.get_logger()
+
+SNAPSHOT_FORMAT = 1
+TIMEOUT_SECONDS = 1.0
+KEYS_PER_COMMAND = 5_000
+
+
+class RedisInvalidation:
+    """Removes keys from one Redis; thread-safe, connects at the first call."""
+
+    def __init__(self, url: str) -> None:
+        self._client = Redis.from_url(
+            url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS
+        )
+
+    def remove(self, keys: Iterable[str]) -> None:
+        """Remove the keys that exist. Raises ``Unavailable`` or a ``FatalError``."""
+        names = list(keys)
+        try:
+            for start in range(0, len(names), KEYS_PER_COMMAND):
+                self._client.unlink(*names[start : start + KEYS_PER_COMMAND])
+        except (AuthenticationError, NoPermissionError) as error:
+            raise BadCredentials(f"Redis denies access: {error}") from error
+        except (ConnectionError, TimeoutError) as error:
+            raise Unavailable(f"Redis does not answer: {error}") from error
+        except RedisError as error:
+            raise FatalError(f"Redis refuses to remove keys: {error}") from error
+
+
+class Invalidated(NamedTuple):
+    """A change that is in the copy and whose stale cache entries are gone, or kept to be removed."""
+
+    applied: Applied
+    invalidated_at_us: int
+
+
+State = dict[str, Any]
+
+
+class InvalidateLogic(StatefulBatchLogic[Applied | LaneWatermark, Invalidated | LaneWatermark, State]):
+    """One lane's invalidations."""
+
+    def __init__(
+        self,
+        cache: RedisInvalidation,
+        keys_of: Callable[[Part], Iterable[str]],
+        retry_after: timedelta,
+        clock: Clock,
+        resume_state: State | None,
+    ) -> None:
+        self._cache = cache
+        self._keys_of = keys_of
+        self._retry_after = retry_after
+        self._clock = clock
+        self._retry_at: datetime | None = None
+        self._pending: set[str] = set()
+        if resume_state is not None:
+            if resume_state["format"] != SNAPSHOT_FORMAT:
+                raise FatalError("the snapshot of pending invalidations has another format")
+            self._pending = set(resume_state["pending"])
+            self._retry_at = self._now() if self._pending else None
+
+    def on_batch(
+        self, values: list[Applied | LaneWatermark]
+    ) -> tuple[list[Invalidated | LaneWatermark], bool]:
+        for value in values:
+            if isinstance(value, Applied):
+                self._pending.update(self._keys_of(value.part))
+        if self._retry_at is None:
+            self._remove()
+        now_us = self._clock()
+        return [
+            value if isinstance(value, LaneWatermark) else Invalidated(value, now_us) for value in values
+        ], False
+
+    def on_notify(self) -> tuple[list[Invalidated | LaneWatermark], bool]:
+        self._remove()
+        return [], False
+
+    def on_eof(self) -> tuple[list[Invalidated | LaneWatermark], bool]:
+        self._remove()
+        return [], False
+
+    def notify_at(self) -> datetime | None:
+        return self._retry_at
+
+    def snapshot(self) -> State:
+        return {"format": SNAPSHOT_FORMAT, "pending": sorted(self._pending)}
+
+    def _remove(self) -> None:
+        if not self._pending:
+            return
+        try:
+            self._cache.remove(self._pending)
+        except Unavailable as error:
+            self._retry_at = self._now() + self._retry_after
+            _log.warning("invalidations wait", keys=len(self._pending), error=str(error))
+        else:
+            self._pending = set()
+            self._retry_at = None
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock() / 1e6, UTC)
+
+
+@operator
+def invalidate(
+    step_id: str,
+    up: KeyedStream[Applied | LaneWatermark],
+    cache: RedisInvalidation,
+    keys_of: Callable[[Part], Iterable[str]],
+    retry_after: timedelta = timedelta(seconds=1),
+    clock: Clock = system_clock_us,
+) -> KeyedStream[Invalidated | LaneWatermark]:
+    """Remove what each change makes stale. Redelivered changes too: the first time may have died here."""
+
+    def build(resume_state: State | None) -> InvalidateLogic:
+        return InvalidateLogic(cache, keys_of, retry_after, clock, resume_state)
+
+    return op.stateful_batch("lanes", up, build)

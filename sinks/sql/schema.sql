@@ -1,0 +1,75 @@
+-- Syncline's own schema: what became of changes. Run again at will.
+
+CREATE SCHEMA IF NOT EXISTS sync;
+
+-- One row for about every second of a flow's worker: what it did since the row before.
+CREATE TABLE IF NOT EXISTS sync.status (
+    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    flow          text NOT NULL,
+    run           uuid NOT NULL,
+    worker        text NOT NULL,
+    recorded_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    state         text NOT NULL CHECK (state IN ('running', 'stopped', 'failed')),
+    counts        jsonb NOT NULL DEFAULT '{}',
+    oldest_commit timestamptz,
+    newest_commit timestamptz,
+    positions     jsonb NOT NULL DEFAULT '{}',
+    watermarks    jsonb NOT NULL DEFAULT '{}',
+    latency_ms    jsonb NOT NULL DEFAULT '{}',
+    histograms    jsonb NOT NULL DEFAULT '{}',
+    error         text
+);
+CREATE INDEX IF NOT EXISTS status_by_flow ON sync.status (flow, recorded_at);
+COMMENT ON COLUMN sync.status.counts IS 'changes by decision';
+COMMENT ON COLUMN sync.status.positions IS 'highest position confirmed, by partition of the log';
+COMMENT ON COLUMN sync.status.watermarks IS
+    'by partition of the log: all committed before this time (microseconds since the epoch) is in the copy';
+COMMENT ON COLUMN sync.status.latency_ms IS 'percentiles of each step, of this row''s changes';
+COMMENT ON COLUMN sync.status.histograms IS 'counts by bucket of each step, to be added up over rows';
+
+-- Changes that could not go on, whole, each once however often it came.
+CREATE TABLE IF NOT EXISTS sync.quarantine (
+    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    flow          text NOT NULL,
+    step          text NOT NULL,
+    state         text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'replayed', 'discarded')),
+    error         text NOT NULL,
+    reason        text NOT NULL,
+    entity_type   text,
+    entity_id     text,
+    version       jsonb,
+    topic         text NOT NULL,
+    partition     integer NOT NULL,
+    "offset"      bigint NOT NULL,
+    message_key   bytea,
+    message_value bytea,
+    headers       jsonb NOT NULL,
+    fingerprint   bytea NOT NULL,
+    first_seen    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    last_seen     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    count         bigint NOT NULL DEFAULT 1,
+    UNIQUE (flow, step, topic, fingerprint)
+);
+CREATE INDEX IF NOT EXISTS quarantine_by_entity ON sync.quarantine (entity_type, entity_id);
+COMMENT ON COLUMN sync.quarantine.headers IS 'pairs of a name and the value''s bytes in hexadecimal';
+COMMENT ON COLUMN sync.quarantine.fingerprint IS 'digest of key and value: the same bytes again are one row';
+
+-- One row for each pair of changes that could not both stand.
+CREATE TABLE IF NOT EXISTS sync.conflicts (
+    id               bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    flow             text NOT NULL,
+    kind             text NOT NULL,
+    entity_type      text NOT NULL,
+    entity_id        text NOT NULL,
+    known_version    jsonb NOT NULL,
+    known_hash       text NOT NULL,
+    arrived_version  jsonb NOT NULL,
+    arrived_hash     text NOT NULL,
+    arrived_event_id text NOT NULL,
+    arrived_fields   jsonb NOT NULL,
+    arrived_position text NOT NULL,
+    rule             text NOT NULL,
+    winner           text NOT NULL CHECK (winner IN ('known', 'arrived')),
+    decided_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    UNIQUE (flow, kind, entity_type, entity_id, known_version, known_hash, arrived_version, arrived_hash)
+);

@@ -1,0 +1,54 @@
+"""Connections to PostgreSQL, with failures told by class.
+
+Source: PostgreSQL documentation, appendix A, "PostgreSQL Error Codes".
+"""
+
+from typing import Any, NoReturn
+
+import psycopg
+from psycopg import errors
+
+from syncline.model.errors import BadCredentials, FatalError, MissingResource, Unavailable
+
+CONNECT_TIMEOUT_SECONDS = 10
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+_DENIED = (errors.InvalidAuthorizationSpecification, errors.InvalidPassword, errors.InsufficientPrivilege)
+_MISSING = (
+    errors.UndefinedTable,
+    errors.InvalidSchemaName,
+    errors.InvalidCatalogName,
+    errors.UndefinedColumn,
+)
+
+
+def connect(dsn: str, application_name: str = "syncline") -> Connection:
+    """Open a connection that commits each statement by itself, unless told to make a transaction.
+
+    libpq gives no code for a failed log-in. A server that got our password and then closed the
+    connection refused it; one that never asked for it is only away.
+    """
+    try:
+        return psycopg.connect(
+            dsn, autocommit=True, connect_timeout=CONNECT_TIMEOUT_SECONDS, application_name=application_name
+        )
+    except psycopg.ProgrammingError as error:
+        raise BadCredentials(f"this is no connection string of PostgreSQL: {error}") from error
+    except psycopg.OperationalError as error:
+        attempt = error.pgconn
+        if attempt is not None and (attempt.needs_password or attempt.used_password):
+            raise BadCredentials(f"PostgreSQL refuses the log-in: {error}") from error
+        raise Unavailable(f"PostgreSQL does not answer: {error}") from error
+
+
+def raise_typed(error: psycopg.Error, doing: str) -> NoReturn:
+    """Raise the error of Syncline's tree that stands for the driver's."""
+    text = f"{doing}: {error}"
+    if isinstance(error, _DENIED):
+        raise BadCredentials(text) from error
+    if isinstance(error, _MISSING):
+        raise MissingResource(f"{text}; run: syncline setup") from error
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+        raise Unavailable(text) from error
+    raise FatalError(text) from error
