@@ -1,25 +1,56 @@
 """Connections to the services' databases, with failures told by class."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+from psycopg import errors, sql
 
-from syncline.model.errors import BadCredentials, SourceUnavailable, SynclineError
+from syncline.model.errors import BadCredentials, MissingResource, SourceUnavailable
 
 CONNECT_TIMEOUT_SECONDS = 10
 
+Connection = psycopg.Connection[tuple[Any, ...]]
 
-def connect(dsn: str) -> psycopg.Connection[tuple[Any, ...]]:
+
+def connect(dsn: str) -> Connection:
     """Open a connection that commits each statement by itself, unless told to make a transaction."""
     try:
         return psycopg.connect(dsn, autocommit=True, connect_timeout=CONNECT_TIMEOUT_SECONDS)
     except psycopg.OperationalError as error:
-        raise _connection_error(error) from error
+        # A server that answered and asked for a password is there, and has refused us.
+        if error.pgconn is not None and (error.pgconn.needs_password or error.pgconn.used_password):
+            raise BadCredentials(str(error)) from error
+        raise SourceUnavailable(str(error)) from error
 
 
-def _connection_error(error: psycopg.OperationalError) -> SynclineError:
-    """A server that answered and asked for a password is there, and has refused us."""
-    password_at_fault = error.pgconn is not None and (
-        error.pgconn.needs_password or error.pgconn.used_password
-    )
-    return BadCredentials(str(error)) if password_at_fault else SourceUnavailable(str(error))
+def connect_as(dsn: str, service: str) -> Connection:
+    """Open a connection that may do what this service may, and no more."""
+    connection = connect(dsn)
+    try:
+        with errors_by_class():
+            connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(service)))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@contextmanager
+def errors_by_class() -> Iterator[None]:
+    """Raise what Postgres says as an error of Syncline; what has no class there is a bug and stays."""
+    try:
+        yield
+    except (
+        errors.InvalidSchemaName,
+        errors.UndefinedTable,
+        errors.UndefinedColumn,
+        errors.UndefinedObject,
+    ) as error:
+        message = f"{error.diag.message_primary}. `syncline setup` creates the services' tables and roles."
+        raise MissingResource(message) from error
+    except errors.InsufficientPrivilege as error:
+        raise BadCredentials(f"{error.diag.message_primary}.") from error
+    except psycopg.OperationalError as error:
+        raise SourceUnavailable(str(error)) from error

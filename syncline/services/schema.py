@@ -49,8 +49,8 @@ def install(dsn: str, schemas: Iterable[str] = SCHEMAS, *, notify: bool = True) 
             connection.execute(installation(schemas, notify=notify).encode())
         except psycopg.errors.InsufficientPrivilege as error:
             raise BadCredentials(
-                f"{error.diag.message_primary}. To install the services takes a superuser, or a role that may "
-                "create roles and, in this database, schemas."
+                f"{error.diag.message_primary}. To install the services takes a superuser, or a role that "
+                "may create roles and, in this database, schemas."
             ) from error
 
 
