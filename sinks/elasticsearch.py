@@ -58,6 +58,16 @@ class ElasticsearchStore:
         self._threads.shutdown()
         self.client.close()
 
+    def create_index(self, name: str, body: Mapping[str, Any]) -> bool:
+        """Create an index with its aliases, unless the alias stands for one already."""
+        try:
+            if self.client.indices.exists_alias(name=self.alias):
+                return False
+            self.client.indices.create(index=name, **body)
+        except (ApiError, ElasticConnectionError, ConnectionTimeout) as error:
+            _raise_typed(error, self.alias)
+        return True
+
     def identity(self) -> str:
         """Name and UUID of the index behind the alias."""
         try:

@@ -10,7 +10,7 @@ see the lag; recovery reads the snapshot alone.
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NoReturn, cast
@@ -84,8 +84,11 @@ def raise_typed(error: KafkaError, doing: str) -> NoReturn:
 class Poller:
     """One consumer for all source partitions of a worker."""
 
-    def __init__(self, settings: KafkaSettings, clock: Clock, *, until_end: bool) -> None:
+    def __init__(
+        self, settings: KafkaSettings, on_poll: Callable[[], None], clock: Clock, *, until_end: bool
+    ) -> None:
         self._settings = settings
+        self._on_poll = on_poll
         self._clock = clock
         self._at_end: set[tuple[str | None, int | None]] = set()
         self._buffers: dict[int, deque[Message]] = {}
@@ -146,6 +149,7 @@ class Poller:
 
     def _poll(self) -> None:
         self._round += 1
+        self._on_poll()
         # Wait for the first message only: consume() with a time-out would wait for a full batch.
         first = self._consumer.poll(self._settings.poll_ms / 1000)
         if first is None:
@@ -231,12 +235,14 @@ class KafkaSource(FixedPartitionedSource[Message, State]):
         stop: Stop,
         *,
         until_end: bool = False,
+        on_poll: Callable[[], None] = lambda: None,
         clock: Clock = system_clock_us,
     ) -> None:
         self._settings = settings
         self._topics = tuple(topics)
         self._stop = stop
         self._until_end = until_end
+        self._on_poll = on_poll
         self._clock = clock
         self._worker = threading.local()
 
@@ -257,7 +263,9 @@ class KafkaSource(FixedPartitionedSource[Message, State]):
                 {topic: offset for topic, offset in resume_state["offsets"].items() if topic in offsets}
             )
         if not hasattr(self._worker, "poller"):
-            self._worker.poller = Poller(self._settings, self._clock, until_end=self._until_end)
+            self._worker.poller = Poller(
+                self._settings, self._on_poll, self._clock, until_end=self._until_end
+            )
         return _Partition(number, self._worker.poller, offsets, self._stop, until_end=self._until_end)
 
     @cached_property

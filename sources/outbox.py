@@ -39,12 +39,11 @@ LOCK_CLASS = 0x53594E43
 
 @dataclass(frozen=True, slots=True)
 class OutboxSettings:
-    """``idle_wait`` bounds one wait for news, ``poll_interval`` is the safety net under NOTIFY."""
+    """``poll_interval`` is the safety net under NOTIFY."""
 
     topic_prefix: str
     generation: int
     batch_rows: int
-    idle_wait: timedelta
     poll_interval: timedelta
     watermark_interval: timedelta
 
@@ -80,7 +79,7 @@ class Outbox:
         dsn: str,
         topics: tuple[str, ...],
         settings: OutboxSettings,
-        fence: Callable[[str], None],
+        fence: Callable[[], None],
     ) -> None:
         self.schema = schema
         self.in_flight = False
@@ -226,7 +225,7 @@ class Outbox:
         ).fetchone()
         if won is None or not won[0]:
             return None
-        self._fence(self.schema)
+        self._fence()
         # Before the first read: news between the two would be missed.
         connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(f"syncline_outbox_{self.schema}")))
         self._tenure = int(won[1])
@@ -274,13 +273,22 @@ class _Waiter:
 
 
 class _Partition(StatefulSourcePartition[OutboxBatch, None]):
-    def __init__(self, outbox: Outbox, outboxes: Mapping[str, Outbox], waiter: _Waiter, stop: Stop) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        outboxes: Mapping[str, Outbox],
+        waiter: _Waiter,
+        stop: Stop,
+        on_poll: Callable[[], None],
+    ) -> None:
         self._outbox = outbox
         self._outboxes = outboxes
         self._waiter = waiter
         self._stop = stop
+        self._on_poll = on_poll
 
     def next_batch(self) -> list[OutboxBatch]:
+        self._on_poll()
         if self._stop.requested and not self._outbox.in_flight:
             raise StopIteration
         self._waiter.before_asking(self._outbox.schema, self._outboxes)
@@ -299,8 +307,15 @@ class _Partition(StatefulSourcePartition[OutboxBatch, None]):
 class OutboxSource(FixedPartitionedSource[OutboxBatch, None]):
     """The outboxes of several schemas; each is a partition, and holds nothing but a lock."""
 
-    def __init__(self, outboxes: Mapping[str, Outbox], idle_wait: timedelta, stop: Stop) -> None:
+    def __init__(
+        self,
+        outboxes: Mapping[str, Outbox],
+        idle_wait: timedelta,
+        stop: Stop,
+        on_poll: Callable[[], None] = lambda: None,
+    ) -> None:
         self._outboxes = outboxes
+        self._on_poll = on_poll
         self._stop = stop
         self._idle_wait = idle_wait
         self._workers = threading.local()
@@ -315,7 +330,9 @@ class OutboxSource(FixedPartitionedSource[OutboxBatch, None]):
             self._workers.outboxes = {}
             self._workers.waiter = _Waiter(self._idle_wait)
         self._workers.outboxes[for_part] = self._outboxes[for_part]
-        return _Partition(self._outboxes[for_part], self._workers.outboxes, self._workers.waiter, self._stop)
+        return _Partition(
+            self._outboxes[for_part], self._workers.outboxes, self._workers.waiter, self._stop, self._on_poll
+        )
 
 
 class OutboxRemoval(DynamicSink[Publication]):

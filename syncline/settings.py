@@ -44,6 +44,34 @@ class Settings(BaseSettings):
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
     elasticsearch_url: SecretStr = SecretStr("http://127.0.0.1:9200")
 
+    # Names on the servers.
+    topic_prefix: str = "syncline"
+    topic_partitions: int = Field(12, ge=1, description="A multiple of the processes that read them.")
+    topic_replication_factor: int = Field(1, ge=1)
+    search_alias: str = "products"
+    currencies: tuple[str, ...] = Field(
+        ("EUR", "USD", "GBP", "CHF", "JPY"), description="Currencies whose prices can be searched."
+    )
+
+    # The relay.
+    generation: int = Field(1, ge=1, description="Raise when a source was restored to an earlier point.")
+    relay_batch_rows: int = Field(2_000, ge=1)
+    relay_idle_wait_ms: int = Field(50, ge=1, description="Longest single wait for a notification.")
+    relay_poll_interval_ms: int = Field(500, ge=1, description="Safety net where no notification comes.")
+    watermark_interval_ms: int = Field(1_000, ge=1)
+
+    # Flows that keep a copy.
+    source_batch_messages: int = Field(4_096, ge=1)
+    source_poll_ms: int = Field(2, ge=0, description="Longest that one idle poll holds the worker.")
+    window_max_changes: int = Field(2_000, ge=1, description="A batch is written when it holds so many,")
+    window_max_age_ms: int = Field(5, ge=0, description="or when its first change has waited so long.")
+    working_set_mib: int = Field(64, ge=0, description="Documents kept at hand, for each worker.")
+
+    # A process that runs a flow.
+    health_port: int = Field(0, ge=0, le=65_535, description="Serves /ready, /live, /metrics; 0 is off.")
+    ready_within_s: int = Field(15, ge=1, description="Not ready after so long without a read of the log.")
+    log_level: str = "INFO"
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -67,3 +95,8 @@ class Settings(BaseSettings):
         """Connection string of each source database, by its schema."""
         own = {"catalog": self.catalog_dsn, "pricing": self.pricing_dsn, "warehouse": self.warehouse_dsn}
         return {schema: (dsn or self.postgres_dsn).get_secret_value() for schema, dsn in own.items()}
+
+    @property
+    def recovery_folder(self) -> Path:
+        """Each flow keeps its snapshots in a folder of its own name below this one."""
+        return self.home / "recovery"

@@ -1,0 +1,83 @@
+"""Catalog, prices and stock, as one search document a product, in Elasticsearch.
+
+Run it as ``python -m bytewax.run dataflows.catalog_search -r FOLDER -s 1 -b 0``.
+"""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+from bytewax.inputs import Source
+
+from operators.apply import WindowLimits, apply
+from operators.decode import decode
+from operators.route import route
+from operators.transform import transform
+from sinks.confirmation import Confirmation, record_failure
+from sinks.conflict_audit import conflict_audit
+from sinks.elasticsearch import ElasticsearchStore
+from sinks.postgres import write_rows
+from sinks.quarantine import quarantine
+from sinks.redis_invalidation import RedisInvalidation, invalidate
+from sources.kafka import KafkaSettings, KafkaSource
+from syncline.model.message import Message
+from syncline.model.store import Store
+from syncline.policies.cache_keys import cache_keys
+from syncline.policies.ownership import policies_by_topic
+from syncline.policies.search_document import SEARCH_MAPPING, SearchDocument
+from syncline.policies.subscriptions import CATALOG_SEARCH
+from syncline.policies.validation import RULES
+from syncline.process import start
+from syncline.settings import Settings
+from syncline.stopping import Stop
+
+NAME = "catalog_search"
+
+
+def flow() -> Dataflow:
+    """The flow as a process runs it: settings from the environment, ended by signals."""
+    settings = Settings()
+    dsn = settings.postgres_dsn.get_secret_value()
+    stop, health = start(NAME, settings, lambda error: record_failure(NAME, dsn, error))
+    source = kafka_source(settings, stop, health.progress)
+    store = ElasticsearchStore(settings.elasticsearch_url.get_secret_value(), settings.search_alias)
+    return build(settings, source, store, stop)
+
+
+def kafka_source(settings: Settings, stop: Stop, on_poll: Callable[[], None]) -> KafkaSource:
+    return KafkaSource(
+        KafkaSettings(
+            bootstrap_servers=settings.kafka_bootstrap_servers,
+            group=f"{settings.topic_prefix}-{NAME}",
+            batch_messages=settings.source_batch_messages,
+            poll_ms=settings.source_poll_ms,
+        ),
+        list(policies_by_topic(settings.topic_prefix)),
+        stop,
+        on_poll=on_poll,
+    )
+
+
+def build(settings: Settings, source: Source[Message], store: Store, stop: Stop) -> Dataflow:
+    """The flow over any source of messages and any store."""
+    dsn = settings.postgres_dsn.get_secret_value()
+    limits = WindowLimits(
+        max_changes=settings.window_max_changes,
+        max_age=timedelta(milliseconds=settings.window_max_age_ms),
+        working_set_bytes=settings.working_set_mib * 1024 * 1024,
+    )
+    cache = RedisInvalidation(settings.redis_url.get_secret_value())
+
+    dataflow = Dataflow(NAME)
+    raw = op.input("changes", dataflow, source)
+    decoded = decode("decode", raw, policies_by_topic(settings.topic_prefix))
+    wanted = route("route", decoded.oks, CATALOG_SEARCH)
+    documents = transform("transform", wanted, SEARCH_MAPPING)
+    applied = apply("apply", documents.oks, SearchDocument(), RULES, store, limits, stop)
+    invalidated = invalidate("invalidate", applied.oks, cache, cache_keys)
+    op.output("confirm", op.key_rm("unkey", invalidated), Confirmation(NAME, dsn))
+    write_rows("audit", applied.conflicts, conflict_audit(NAME, dsn, stop))
+    failures = op.merge("bad", decoded.errs, documents.errs, applied.errs)
+    write_rows("quarantine", failures, quarantine(NAME, dsn, stop))
+    return dataflow

@@ -1,0 +1,73 @@
+"""What the services have committed, from their outboxes to Kafka, in commit order for each entity.
+
+Run it as ``python -m bytewax.run dataflows.outbox_relay``. It needs no recovery folder: the outbox is
+the queue, and a row leaves it when Kafka has it.
+"""
+
+from datetime import timedelta
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+
+from sinks.confirmation import RelayConfirmation, record_failure
+from sinks.kafka import KafkaTransactions, publish
+from sinks.quarantine import quarantine
+from sources.outbox import Outbox, OutboxRemoval, OutboxSettings, OutboxSource
+from syncline.health import Health
+from syncline.model.outbox import Publication
+from syncline.policies.ownership import ENTITIES
+from syncline.process import start
+from syncline.settings import Settings
+from syncline.stopping import Stop
+
+NAME = "outbox_relay"
+
+
+def flow() -> Dataflow:
+    """The flow as a process runs it: settings from the environment, ended by signals."""
+    settings = Settings()
+    dsn = settings.postgres_dsn.get_secret_value()
+    stop, health = start(NAME, settings, lambda error: record_failure(NAME, dsn, error))
+    return build(settings, stop, health)
+
+
+def build(settings: Settings, stop: Stop, health: Health) -> Dataflow:
+    dsn = settings.postgres_dsn.get_secret_value()
+    transactions = {
+        schema: KafkaTransactions(
+            settings.kafka_bootstrap_servers, f"{settings.topic_prefix}-{NAME}-{schema}"
+        )
+        for schema in settings.source_dsns
+    }
+    outboxes = {
+        schema: Outbox(
+            schema,
+            source_dsn,
+            tuple(policy.topic(settings.topic_prefix) for policy in ENTITIES if policy.owner == schema),
+            OutboxSettings(
+                topic_prefix=settings.topic_prefix,
+                generation=settings.generation,
+                batch_rows=settings.relay_batch_rows,
+                poll_interval=timedelta(milliseconds=settings.relay_poll_interval_ms),
+                watermark_interval=timedelta(milliseconds=settings.watermark_interval_ms),
+            ),
+            fence=transactions[schema].fence,
+        )
+        for schema, source_dsn in settings.source_dsns.items()
+    }
+    refused = quarantine(NAME, dsn, stop)
+
+    def put_aside(publication: Publication) -> Publication:
+        if publication.refused:
+            refused.write(publication.refused)
+        return publication
+
+    dataflow = Dataflow(NAME)
+    idle_wait = timedelta(milliseconds=settings.relay_idle_wait_ms)
+    batches = op.input("outbox", dataflow, OutboxSource(outboxes, idle_wait, stop, health.progress))
+    published = publish("publish", batches, transactions)
+    # Before the removal: a row that Kafka refuses must be in quarantine when it leaves the outbox.
+    safe = op.map("quarantine", published, put_aside)
+    op.output("remove", safe, OutboxRemoval(outboxes))
+    op.output("confirm", safe, RelayConfirmation(NAME, dsn))
+    return dataflow

@@ -1,0 +1,75 @@
+"""What a process that runs a flow needs around it: logs, signals, health, and word of why it ended.
+
+``python -m bytewax.run dataflows.NAME`` calls the flow module's ``flow()``, which calls :func:`start`;
+importing the module does none of this.
+"""
+
+import logging
+import sys
+from collections.abc import Callable
+from types import TracebackType
+
+import structlog
+
+from syncline.health import Health, serve
+from syncline.model.errors import SynclineError
+from syncline.settings import Settings
+from syncline.stopping import Stop, stop_on_signals
+
+_log = structlog.get_logger()
+
+
+def start(flow: str, settings: Settings, on_failure: Callable[[str], None]) -> tuple[Stop, Health]:
+    """Prepare this process to run the flow; call it once, from the main thread."""
+    configure_logs(settings.log_level)
+    stop = Stop()
+    stop_on_signals(stop)
+    health = Health(ready_within_seconds=settings.ready_within_s)
+    if settings.health_port:
+        serve(health, settings.health_port)
+    sys.excepthook = _excepthook(flow, on_failure)
+    _log.info("starting", flow=flow)
+    return stop, health
+
+
+def configure_logs(level: str) -> None:
+    """One line of JSON an event, on standard error; a person at a terminal gets colours instead."""
+    for_person = sys.stderr.isatty()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.dev.ConsoleRenderer() if for_person else structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+Excepthook = Callable[[type[BaseException], BaseException, TracebackType | None], None]
+
+
+def _excepthook(flow: str, on_failure: Callable[[str], None]) -> Excepthook:
+    def end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        cause = root_cause(error)
+        message = f"{type(cause).__name__}: {cause}"
+        if isinstance(cause, SynclineError):
+            _log.error("the flow ended", flow=flow, error=message)
+        else:
+            sys.__excepthook__(kind, error, trace)
+        try:
+            on_failure(message)
+        except SynclineError as unheard:
+            _log.warning("no record could be left of why", flow=flow, error=str(unheard))
+
+    return end
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """Bytewax wraps what an operator raises; the first error of Syncline's own in the chain is the cause."""
+    chain = [error]
+    while (earlier := chain[-1].__cause__ or chain[-1].__context__) is not None and earlier not in chain:
+        chain.append(earlier)
+    return next((link for link in chain if isinstance(link, SynclineError)), chain[-1])
