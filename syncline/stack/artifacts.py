@@ -143,12 +143,14 @@ def fetch(
     return paths
 
 
-def unpack(artifact: Artifact, progress: Progress, cache: Path | None = None) -> Path:
+def unpack(
+    artifact: Artifact, progress: Progress, cache: Path | None = None, download: Download = download_with_jgo
+) -> Path:
     """Have a zip artifact unpacked in the cache and return its one top folder."""
     root = cache or cache_folder()
     target = root / f"{artifact.name}-{artifact.version}-{artifact.sha256[:12]}"
     if not target.exists():
-        [archive] = fetch([artifact], f"{artifact.name} {artifact.version}", progress, cache)
+        [archive] = fetch([artifact], f"{artifact.name} {artifact.version}", progress, cache, download)
         with _temporary_folder(root) as temporary:
             shutil.unpack_archive(archive, temporary)
             [top] = Path(temporary).iterdir()

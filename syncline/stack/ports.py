@@ -33,10 +33,9 @@ def choose(names: Sequence[str]) -> dict[str, int]:
 def remembered(file: Path) -> dict[str, int] | None:
     """The ports of an earlier start, unless there was none or its record is unreadable."""
     try:
-        ports = json.loads(file.read_text())
-    except (OSError, ValueError):
+        return {name: int(port) for name, port in json.loads(file.read_text()).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
-    return {str(name): int(port) for name, port in ports.items()} if isinstance(ports, dict) else None
 
 
 def remember(file: Path, ports: dict[str, int]) -> None:

@@ -43,6 +43,9 @@ class Postgres(Server):
     def prepare(self) -> None:
         if not self.data.exists():
             self._create_data()
+        # Left by a kill -9, and believed where the dead process is still in the process table, as in a
+        # container whose first process reaps none. That no process of this server lives was made sure of.
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def command(self) -> list[str]:
         options = [word for name, value in SETTINGS.items() for word in ("-c", f"{name}={value}")]

@@ -44,7 +44,8 @@ def in_user_namespace(user: int) -> Privileges:
 
 def as_account(user: int) -> Privileges:
     ids = (f"--reuid={user}", f"--regid={user}", "--clear-groups")
-    capability = ("--inh-caps=+dac_override", "--ambient-caps=+dac_override")
+    # access(2), which Java asks, ignores the capabilities of a non-root user unless this bit is set.
+    capability = ("--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--securebits=+no_setuid_fixup")
     return Privileges(("setpriv", *ids, *capability), owner=user)
 
 

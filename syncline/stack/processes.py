@@ -10,6 +10,7 @@ import json
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from signal import Signals
@@ -61,15 +62,16 @@ class ServerProcesses:
         """Every running process of the server, the main one first."""
         main = self.main()
         found = {main.pid: main} if main else {}
-        for process in psutil.process_iter():
-            if self._owns(process):
-                found.setdefault(process.pid, process)
+        for pid in psutil.pids():  # not process_iter: it remembers programs from before an exec
+            if pid not in found and (process := self._own(pid)):
+                found[pid] = process
         return list(found.values())
 
     def end(self, signal: Signals, grace: float) -> None:
         """Ask the main process to stop, and kill what is left of the server after ``grace`` seconds."""
         if main := self.main():
-            main.send_signal(signal)
+            with suppress(psutil.NoSuchProcess):
+                main.send_signal(signal)
             deadline = time.monotonic() + grace
             while self.all() and time.monotonic() < deadline:
                 psutil.wait_procs(self.all(), timeout=0.2)
@@ -79,10 +81,8 @@ class ServerProcesses:
         """End every process of the server at once, as a crash would."""
         while processes := self.all():
             for process in processes:
-                try:
+                with suppress(psutil.NoSuchProcess):
                     process.kill()
-                except psutil.NoSuchProcess:
-                    continue
             psutil.wait_procs(processes, timeout=5)
         self._record.unlink(missing_ok=True)
 
@@ -90,19 +90,20 @@ class ServerProcesses:
         """Bytes of memory of all its processes; what they share is counted once (proportional set size)."""
         total = 0
         for process in self.all():
-            try:
+            with suppress(psutil.Error):
                 total += process.memory_full_info().pss
-            except psutil.Error:
-                continue
         return total
 
-    def _owns(self, process: psutil.Process) -> bool:
+    def _own(self, pid: int) -> psutil.Process | None:
+        """The process of this number, if it is the server's."""
         try:
-            return Path(process.exe()).name == self.program and Path(process.cwd()).is_relative_to(
+            process = psutil.Process(pid)
+            is_own = Path(process.exe()).name == self.program and Path(process.cwd()).is_relative_to(
                 self.folder
             )
         except (psutil.Error, OSError):
-            return False
+            return None
+        return process if is_own else None
 
 
 def _reap() -> None:

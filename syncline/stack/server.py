@@ -59,7 +59,6 @@ class Server(ABC):
         self.data = self.folder / "data"
         self.log = self.folder / f"{self.name}.log"
         self.processes = ServerProcesses(self.folder, self.program)
-        self.ports = ports.remembered(self._ports_file) or {}
 
     @abstractmethod
     def install(self, progress: Progress) -> None:
@@ -137,6 +136,11 @@ class Server(ABC):
         )
 
     @property
+    def ports(self) -> dict[str, int]:
+        """The ports of the last start, which may have been another process's; none before the first."""
+        return ports.remembered(self._ports_file) or {}
+
+    @property
     def address(self) -> str:
         return f"{ports.LOOPBACK}:{self.ports['port']}"
 
@@ -152,16 +156,12 @@ class Server(ABC):
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def _settle_ports(self, progress: Progress) -> None:
-        known = ports.remembered(self._ports_file) or {}
+        known = self.ports
         if set(known) == set(self.port_names) and all(map(ports.is_free, known.values())):
-            self.ports = known
             return
-        self.ports = ports.choose(self.port_names)
-        ports.remember(self._ports_file, self.ports)
+        ports.remember(self._ports_file, ports.choose(self.port_names))
         if known:
-            progress.say(
-                f"{self.name} moves to port {self.ports['port']}: another program took {known.get('port')}"
-            )
+            progress.say(f"{self.name} moves to {self.address}: another program took {known}")
 
     def _wait(self, deadline: float) -> None:
         reason = "it did not answer"
@@ -178,7 +178,10 @@ class Server(ABC):
         raise ServerDidNotStart(self._failure(reason))
 
     def _failure(self, reason: str) -> str:
-        return f"{self.name} did not start: {reason}. Read {self.log}, which ends:\n{self._log_end()}"
+        return (
+            f"{self.name} did not start: {reason}. Read {self.log}, which ends:\n{self._log_end()}\n"
+            "If its data cannot be saved, `./run stack reset` deletes it and the next start is afresh."
+        )
 
     def _log_end(self) -> str:
         try:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from syncline.model.errors import Misconfigured
+from syncline.model.errors import Misconfigured, ServerDidNotStart
 from syncline.settings import embedded_addresses_file
 from syncline.stack.elasticsearch import Elasticsearch
 from syncline.stack.kafka import Kafka
@@ -73,7 +73,8 @@ class Stack:
         if self._folder.exists():
             with self._lock():
                 for server in self.servers.values():
-                    shutil.rmtree(server.folder, ignore_errors=False)
+                    if server.folder.exists():
+                        shutil.rmtree(server.folder)
 
     def addresses(self) -> Addresses:
         """Where the servers listen, or would listen again."""
@@ -105,9 +106,14 @@ class Stack:
             self.servers[name].kill()
 
     def _together(self, action: Callable[[Server], None]) -> None:
+        """Do it to all servers at once, and report every failure."""
         with ThreadPoolExecutor(len(self.servers)) as pool:
-            for done in [pool.submit(action, server) for server in self.servers.values()]:
-                done.result()
+            running = [pool.submit(action, server) for server in self.servers.values()]
+        failures = [failure for done in running if (failure := done.exception())]
+        if len(failures) > 1 and all(isinstance(failure, ServerDidNotStart) for failure in failures):
+            raise ServerDidNotStart("\n".join(map(str, failures)))
+        if failures:
+            raise failures[0]
 
     def _write_addresses(self) -> Addresses:
         addresses = self.addresses()
@@ -122,7 +128,11 @@ class Stack:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / "lock").open("w") as lock:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            lock = (self._folder / "lock").open("w")
+        except OSError as error:
+            raise Misconfigured(f"cannot write in {self.home} (setting home): {error}") from error
+        with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
