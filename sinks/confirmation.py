@@ -153,7 +153,7 @@ def status_row(
         "run": run,
         "worker": worker,
         "state": state,
-        "counts": report.counts,
+        "counts": {str(decision): count for decision, count in report.counts.items()},
         "oldest_commit_us": report.oldest_commit_us,
         "newest_commit_us": report.newest_commit_us,
         "positions": report.positions,

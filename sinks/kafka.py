@@ -5,6 +5,7 @@ last shuts out every producer before it, such as a relay that was paused and too
 lock. Readers with ``isolation.level=read_committed`` see each batch once it is whole.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -30,6 +31,7 @@ from syncline.model.message import Message, Record
 from syncline.model.outbox import OutboxBatch, Publication
 
 _log = structlog.get_logger()
+_kafka_log = logging.getLogger("kafka")
 
 MAX_RECORD_BYTES = 16_777_216
 TIMEOUT_SECONDS = 30
@@ -81,7 +83,7 @@ class KafkaTransactions:
     def fence(self) -> None:
         """Shut out every earlier holder of the transactional id, and undo what it left unfinished."""
         self._producer = None
-        producer = Producer(self._configuration)
+        producer = Producer(self._configuration, logger=_kafka_log)
         try:
             producer.init_transactions(FENCE_TIMEOUT_SECONDS)
         except KafkaException as error:

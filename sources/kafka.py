@@ -8,6 +8,7 @@ Offsets are committed to the consumer group after the snapshot that holds them, 
 see the lag; recovery reads the snapshot alone.
 """
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -33,6 +34,7 @@ from syncline.retrying import hold_place
 from syncline.stopping import Stop
 
 _log = structlog.get_logger()
+_kafka_log = logging.getLogger("kafka")
 
 SNAPSHOT_FORMAT = 1
 METADATA_TIMEOUT_SECONDS = 10.0
@@ -109,7 +111,8 @@ class Poller:
                 "message.max.bytes": 16_777_216,
                 "fetch.message.max.bytes": 16_777_216,
                 "error_cb": _tell,
-            }
+            },
+            logger=_kafka_log,
         )
 
     def add(self, partition: int, offsets: Offsets) -> None:
@@ -275,7 +278,8 @@ class KafkaSource(FixedPartitionedSource[Message, State]):
                 "bootstrap.servers": self._settings.bootstrap_servers,
                 "group.id": self._settings.group,
                 "error_cb": _tell,
-            }
+            },
+            logger=_kafka_log,
         )
 
         def ask() -> dict[str, int]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 import structlog
+from structlog.typing import Processor
 
 from syncline.health import Health, serve
 from syncline.model.errors import SynclineError
@@ -33,19 +34,34 @@ def start(flow: str, settings: Settings, on_failure: Callable[[str], None]) -> t
 
 
 def configure_logs(level: str) -> None:
-    """One line of JSON an event, on standard error; a person at a terminal gets colours instead."""
+    """One line of JSON an event, on standard error; a person at a terminal gets colours instead.
+
+    What libraries log by Python's own logging takes the same road.
+    """
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
     for_person = sys.stderr.isatty()
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.dev.ConsoleRenderer() if for_person else structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=False,
+    renderer: Processor = (
+        structlog.dev.ConsoleRenderer() if for_person else structlog.processors.JSONRenderer()
     )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    # One line for each request is too many.
+    logging.getLogger("elastic_transport.transport").setLevel(logging.WARNING)
 
 
 Excepthook = Callable[[type[BaseException], BaseException, TracebackType | None], None]
