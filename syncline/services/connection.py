@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 from psycopg import errors, sql
 
-from syncline.model.errors import BadCredentials, MissingResource, SourceUnavailable
+from syncline.model.errors import BadCredentials, MissingResource, Refused, SourceUnavailable
 
 CONNECT_TIMEOUT_SECONDS = 10
 
@@ -52,5 +52,7 @@ def errors_by_class() -> Iterator[None]:
         raise MissingResource(message) from error
     except errors.InsufficientPrivilege as error:
         raise BadCredentials(f"{error.diag.message_primary}.") from error
+    except (psycopg.DataError, psycopg.IntegrityError) as error:
+        raise Refused(f"{error.diag.message_primary}. {error.diag.message_detail or ''}".rstrip()) from error
     except psycopg.OperationalError as error:
         raise SourceUnavailable(str(error)) from error

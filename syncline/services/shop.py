@@ -16,7 +16,7 @@ from syncline.model.errors import Misconfigured
 from syncline.services.connection import connect_as, errors_by_class
 from syncline.services.lanes import Lanes
 from syncline.services.statements import STATEMENTS
-from syncline.services.workload import Mix, Offer, Statement, Transaction, Workload
+from syncline.services.workload import Mix, Offer, Workload, merged
 from syncline.stopping import Stop
 
 _PRODUCTS_A_STATEMENT = 200
@@ -72,7 +72,7 @@ class Shop:
         with Lanes(self._dsns, _WAITING_STATEMENTS) as lanes:
             for start in range(0, count, _PRODUCTS_A_STATEMENT):
                 launches = range(min(_PRODUCTS_A_STATEMENT, count - start))
-                for transaction in _merged([part for _ in launches for part in self._workload.launch()]):
+                for transaction in merged(part for _ in launches for part in self._workload.launch()):
                     lanes.put(transaction)
                 pace.report(lanes)
         return pace.summary(lanes)
@@ -151,15 +151,3 @@ class _Pace:
 
     def summary(self, lanes: Lanes) -> Summary:
         return Summary(dict(sorted(lanes.changes.items())), lanes.transactions, self.elapsed)
-
-
-def _merged(transactions: list[Transaction]) -> list[Transaction]:
-    """The same rows in one statement and transaction for each kind and lane."""
-    rows: dict[tuple[str, str, str, str], list[dict[str, object]]] = {}
-    for transaction in transactions:
-        for name, entity, op, given in transaction.statements:
-            rows.setdefault((transaction.lane, name, entity, op), []).extend(given)
-    return [
-        Transaction(lane, (Statement(name, entity, op, tuple(given)),))
-        for (lane, name, entity, op), given in rows.items()
-    ]

@@ -270,6 +270,18 @@ class Workload:
         return self._skus[min(int(rank), count) - 1]
 
 
+def merged(transactions: Iterable[Transaction]) -> list[Transaction]:
+    """The same rows in one statement and transaction for each kind and lane."""
+    rows: dict[tuple[str, str, str, str], list[dict[str, Any]]] = {}
+    for transaction in transactions:
+        for name, entity, op, given in transaction.statements:
+            rows.setdefault((transaction.lane, name, entity, op), []).extend(given)
+    return [
+        Transaction(lane, (Statement(name, entity, op, tuple(given)),))
+        for (lane, name, entity, op), given in rows.items()
+    ]
+
+
 def schema_of(lane: str) -> str:
     return lane.partition(":")[0]
 

@@ -1,0 +1,76 @@
+"""``syncline shop``: the producing services at work, with made-up products or your own."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Column, Table
+
+from syncline.services.loading import Problem, load
+from syncline.services.shop import Progress, Shop
+from syncline.settings import Settings
+from syncline.stopping import Stop, stop_on_signals
+
+app = typer.Typer(help=__doc__, invoke_without_command=True)
+console = Console()
+
+
+@app.callback()
+def run(
+    context: typer.Context,
+    rate: Annotated[float, typer.Option(help="Changes a second.")] = 100,
+    seconds: Annotated[
+        float | None, typer.Option(help="How long. Without it or --changes: until Ctrl-C.")
+    ] = None,
+    changes: Annotated[int | None, typer.Option(help="How many changes.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed on the same data writes the same rows.")] = 0,
+) -> None:
+    """Commit realistic changes to the catalog, pricing and warehouse databases."""
+    if context.invoked_subcommand:
+        return
+    stop = Stop()
+    stop_on_signals(stop)
+    shop = Shop(Settings().source_dsns, seed)
+    with console.status("Committing changes ...") as status:
+
+        def tell(progress: Progress) -> None:
+            status.update(f"{progress.changes:,} changes committed in {progress.seconds:.0f} s")
+
+        summary = shop.run(rate, seconds, changes, tell, stop)
+    _show(summary.changes_by_kind)
+    console.print(
+        f"{summary.changes:,} changes in {summary.transactions:,} commits and {summary.seconds:.1f} s: "
+        f"{summary.rate:,.0f} changes/s of the {rate:,.0f} asked for."
+    )
+
+
+@app.command(name="load")
+def load_file(
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="One JSON object a line.")
+    ],
+) -> None:
+    """Load your own products: their columns, and `prices` and `stock` if you like.
+
+    {"sku": "A-1", "name": "Kettle", "prices": {"EUR": {"list_amount": "9.90"}}, "stock": {"W1": {"on_hand": 5}}}
+    """
+
+    def tell(problem: Problem) -> None:
+        typer.echo(str(problem), err=True)
+
+    loaded = load(file, Settings().source_dsns, tell)
+    _show(loaded.changes_by_kind)
+    console.print(f"{loaded.products:,} products loaded.")
+    if loaded.bad_lines:
+        typer.echo(f"{loaded.bad_lines:,} lines not loaded: correct them and load the file again.", err=True)
+        raise typer.Exit(1)
+
+
+def _show(changes_by_kind: Mapping[tuple[str, str], int]) -> None:
+    table = Table("entity", "op", Column("changes", justify="right"), box=SIMPLE)
+    for (entity, op), count in sorted(changes_by_kind.items()):
+        table.add_row(entity, op, f"{count:,}")
+    console.print(table)
