@@ -10,6 +10,7 @@ import os
 from functools import cached_property
 from pathlib import Path
 
+import orjson
 from pydantic import Field, SecretStr
 from pydantic_settings import (
     BaseSettings,
@@ -100,3 +101,14 @@ class Settings(BaseSettings):
     def recovery_folder(self) -> Path:
         """Each flow keeps its snapshots in a folder of its own name below this one."""
         return self.home / "recovery"
+
+    def as_environment(self) -> dict[str, str]:
+        """What was set, as variables for a child process, secrets included: keep it out of logs."""
+        values = {name: getattr(self, name) for name in self.model_fields_set}
+        return {
+            f"SYNCLINE_{name.upper()}": orjson.dumps(value).decode()
+            if isinstance(value, tuple)
+            else str(value.get_secret_value() if isinstance(value, SecretStr) else value)
+            for name, value in values.items()
+            if value is not None
+        }

@@ -1,0 +1,67 @@
+"""``syncline setup``: what the flows need on your servers."""
+
+from typing import Annotated
+
+import orjson
+import typer
+from rich.console import Console
+
+from sinks.postgres import install_sync_schema, statement
+from syncline.flow_processes import FLOWS
+from syncline.provision import (
+    create_recovery_folder,
+    create_search_index,
+    create_topics,
+    search_index,
+    search_index_name,
+    topics,
+)
+from syncline.services.schema import install_all, installation
+from syncline.settings import Settings
+
+console = Console(soft_wrap=True)
+
+
+def setup(
+    show: Annotated[bool, typer.Option("--print", help="Only print what would be created.")] = False,
+    services: Annotated[
+        bool, typer.Option("--services", help="Also the producing services' tables, outboxes and roles.")
+    ] = False,
+) -> None:
+    """Create what the flows need on your servers: schema sync, topics, index, recovery folders.
+
+    What is there already stays as it is.
+    """
+    settings = Settings()
+    if show:
+        _print(settings, services=services)
+        return
+    if services:
+        install_all(settings.source_dsns)
+        console.print(f"services: {', '.join(settings.source_dsns)}, with their outboxes")
+    install_sync_schema(settings.postgres_dsn.get_secret_value())
+    console.print("PostgreSQL: schema sync")
+    created = create_topics(settings)
+    console.print(f"Kafka: {', '.join(topic.topic for topic in topics(settings))} ({len(created)} new)")
+    is_new = create_search_index(settings)
+    console.print(f"Elasticsearch: alias {settings.search_alias} ({'new' if is_new else 'was there'})")
+    for flow, keeps_snapshots in FLOWS.items():
+        if keeps_snapshots:
+            console.print(f"recovery folder: {create_recovery_folder(settings, flow)}")
+    console.print("Next: syncline run outbox_relay, and in another shell: syncline run catalog_search")
+
+
+def _print(settings: Settings, *, services: bool) -> None:
+    if services:
+        typer.echo(f"-- psql, in each source database\n{installation()}")
+    typer.echo(f"-- psql, in the database of SYNCLINE_POSTGRES_DSN\n{statement('schema').decode()}")
+    for topic in topics(settings):
+        options = " ".join(f"--config {name}={value}" for name, value in (topic.config or {}).items())
+        typer.echo(
+            f"kafka-topics.sh --bootstrap-server {settings.kafka_bootstrap_servers} --create --if-not-exists"
+            f" --topic {topic.topic} --partitions {topic.num_partitions}"
+            f" --replication-factor {topic.replication_factor} {options}"
+        )
+    body = orjson.dumps(search_index(settings), option=orjson.OPT_INDENT_2).decode()
+    typer.echo(f"\nPUT /{search_index_name(settings)}\n{body}")
+    typer.echo("\npython -m bytewax.recovery FOLDER 4    # a folder for each flow that keeps snapshots")

@@ -1,0 +1,131 @@
+"""A flow as operating system processes: one, or several as a Bytewax cluster."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO
+
+from syncline.model.errors import Misconfigured
+from syncline.settings import Settings
+
+FLOWS: Mapping[str, bool] = {"outbox_relay": False, "catalog_search": True}
+"""The flows that there are, and whether they keep snapshots."""
+
+EPOCH_SECONDS = 1
+STOP_TIMEOUT_SECONDS = 20.0
+_POLL_SECONDS = 0.1
+
+
+def check_flow(flow: str) -> str:
+    """The name itself. Raises ``Misconfigured`` where there is no such flow."""
+    if flow not in FLOWS:
+        raise Misconfigured(f"flow: there is no {flow!r}; there are {', '.join(FLOWS)}")
+    return flow
+
+
+class FlowProcesses:
+    """Starts the processes of one flow, and ends them together: Bytewax's peers need each other.
+
+    Use it as a context; leaving it stops what still runs.
+    """
+
+    def __init__(
+        self,
+        flow: str,
+        settings: Settings,
+        recovery_folder: Path | None,
+        processes: int = 1,
+        log: Path | None = None,
+    ) -> None:
+        self.flow = check_flow(flow)
+        self._settings = settings
+        self._recovery_folder = recovery_folder
+        self._count = processes
+        self._log = log
+        self._files = ExitStack()
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> "FlowProcesses":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        output: IO[bytes] | None = None
+        if self._log is not None:
+            self._log.parent.mkdir(parents=True, exist_ok=True)
+            output = self._files.enter_context(self._log.open("ab"))
+        addresses = [f"127.0.0.1:{port}" for port in free_ports(self._count)] if self._count > 1 else []
+        for number in range(self._count):
+            cluster = ["-i", str(number), "-a", ";".join(addresses)] if addresses else []
+            self.processes.append(
+                subprocess.Popen(
+                    [*self._command(), *cluster],
+                    env=self._environment(number),
+                    stdout=output,
+                    stderr=subprocess.STDOUT if output else None,
+                    # Ctrl-C reaches this process alone, which passes it on.
+                    start_new_session=True,
+                )
+            )
+
+    def _command(self) -> list[str]:
+        command = [sys.executable, "-m", "bytewax.run", f"dataflows.{self.flow}", "-s", str(EPOCH_SECONDS)]
+        if self._recovery_folder is not None:
+            command += ["-r", str(self._recovery_folder), "-b", "0"]
+        return command
+
+    def _environment(self, number: int) -> dict[str, str]:
+        environment = os.environ | self._settings.as_environment()
+        if self._settings.health_port:
+            environment["SYNCLINE_HEALTH_PORT"] = str(self._settings.health_port + number)
+        return environment
+
+    def signal(self, signal_number: signal.Signals) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                process.send_signal(signal_number)
+
+    def wait(self) -> int:
+        """Wait until all have ended; one that fails takes the others with it. Answers the worst exit code."""
+        while any(process.poll() is None for process in self.processes):
+            if any(process.poll() not in {None, 0} for process in self.processes):
+                self.stop()
+            time.sleep(_POLL_SECONDS)
+        return max((abs(process.returncode) for process in self.processes), default=0)
+
+    def stop(self) -> None:
+        """End them cleanly, with a last snapshot; what does not end in time is killed."""
+        self.signal(signal.SIGTERM)
+        deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
+        for process in self.processes:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._files.close()
+
+    def kill(self) -> None:
+        """End them as a crash would."""
+        self.signal(signal.SIGKILL)
+        for process in self.processes:
+            process.wait()
+        self._files.close()
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that nobody listens on; all are found before any is let go."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for candidate in sockets:
+            candidate.bind(("127.0.0.1", 0))
+        return [int(candidate.getsockname()[1]) for candidate in sockets]
