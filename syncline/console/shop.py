@@ -55,7 +55,7 @@ def load_file(
 ) -> None:
     """Load your own products: their columns, and `prices` and `stock` if you like.
 
-    {"sku": "A-1", "name": "Kettle", "prices": {"EUR": {"list_amount": "9.90"}}, "stock": {"W1": {"on_hand": 5}}}
+    {"sku": "A-1", "name": "Jug", "prices": {"EUR": {"list_amount": "9"}}, "stock": {"W1": {"on_hand": 5}}}
     """
 
     def tell(problem: Problem) -> None:
