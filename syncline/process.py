@@ -4,6 +4,7 @@
 importing the module does none of this.
 """
 
+import gc
 import logging
 import sys
 from collections.abc import Callable
@@ -29,8 +30,17 @@ def start(flow: str, settings: Settings, on_failure: Callable[[str], None]) -> t
     if settings.health_port:
         serve(health, settings.health_port)
     sys.excepthook = _excepthook(flow, on_failure)
+    _collect_garbage_seldom()
     _log.info("starting", flow=flow)
     return stop, health
+
+
+def _collect_garbage_seldom() -> None:
+    """A batch makes tens of thousands of small objects, and hardly a cycle among them: with the default
+    thresholds looking for one took a fifth of the flow's time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
 
 
 def configure_logs(level: str) -> None:
