@@ -1,6 +1,5 @@
 """``syncline stack``: the real servers that the demo and the tests run on, embedded in this folder."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -32,7 +31,10 @@ def up() -> None:
 def down() -> None:
     """Stop the servers. Their data stays."""
     _stack().down()
-    console.print("Stopped; the data stays. Start again: ./run stack up. Delete the data: ./run stack reset")
+    console.print(
+        "Stopped; the data stays. Start again: ./run stack up. Delete the data: ./run stack reset",
+        soft_wrap=True,
+    )
 
 
 @app.command()
@@ -51,22 +53,16 @@ def reset(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = Fals
     console.print("Deleted. Start afresh: ./run stack up")
 
 
-def _short(path: Path) -> str:
-    """The path from here, where it is below: it fits into a table, and can be pasted."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
-
-
 def _show(stack: Stack) -> None:
-    table = Table("server", "state", "address", "pid", "memory", Column("log", overflow="fold"), box=SIMPLE)
+    table = Table("server", "state", Column("address", no_wrap=True), "pid", "memory", "log", box=SIMPLE)
     servers = stack.status()
     for server in servers:
         memory = f"{server.memory_bytes / 2**20:.0f} MiB" if server.pid else ""
-        table.add_row(
-            server.name, server.state, server.address, str(server.pid or ""), memory, str(server.log)
-        )
+        pid = str(server.pid or "")
+        table.add_row(server.name, server.state, server.address, pid, memory, server.log.name)
     console.print(table)
+    console.print(f"Logs: {stack.home}/stack/SERVER/", soft_wrap=True)
     if all(server.state == "running" for server in servers):
-        console.print("Look at the flows: ./run status. Stop the servers: ./run stack down")
+        console.print("Look at the flows: ./run status. Stop the servers: ./run stack down", soft_wrap=True)
     else:
-        console.print("Start what is stopped: ./run stack up")
+        console.print("Start what is stopped: ./run stack up", soft_wrap=True)

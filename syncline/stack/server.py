@@ -17,7 +17,7 @@ from syncline.stack.processes import ServerProcesses
 from syncline.stack.progress import Progress
 
 LOG_BYTES_KEPT = 16 * 1024 * 1024
-LOG_LINES_SHOWN = 12
+LOG_LINES_SHOWN = 20
 
 
 class Addresses(TypedDict, total=False):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from syncline.model.errors import Misconfigured, ServerDidNotStart
 from syncline.settings import embedded_addresses_file
+from syncline.stack.artifacts import DownloadFailed, cache_folder
 from syncline.stack.elasticsearch import Elasticsearch
 from syncline.stack.kafka import Kafka
 from syncline.stack.postgres import Postgres
@@ -43,7 +44,7 @@ class Stack:
         progress = progress or Silent()
         with self._lock():
             for server in self.servers.values():
-                server.install(progress)
+                _install(server, progress)
             self._together(lambda server: server.start(progress))
             return self._write_addresses()
 
@@ -91,7 +92,7 @@ class Stack:
         """Start one server, on the ports and data that it had."""
         progress = progress or Silent()
         with self._lock():
-            self.servers[name].install(progress)
+            _install(self.servers[name], progress)
             self.servers[name].start(progress)
             return self._write_addresses()
 
@@ -136,3 +137,10 @@ class Stack:
         with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _install(server: Server, progress: Progress) -> None:
+    try:
+        server.install(progress)
+    except OSError as error:
+        raise DownloadFailed(f"cannot keep {server.name}'s programs in {cache_folder()}: {error}") from error

@@ -11,12 +11,13 @@ from syncline.stack.stack import Stack
 
 def test_status_shows_each_server_and_the_next_command(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SYNCLINE_HOME", str(stack.home))
-    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setenv("COLUMNS", "80")
     shown = CliRunner().invoke(app, ["status"])
     assert shown.exit_code == 0
     for server in stack.status():
         assert all(part in shown.stdout for part in (server.name, server.address, str(server.pid)))
-        assert str(server.log) in shown.stdout
+        assert server.log.name in shown.stdout
+    assert str(stack.home) in shown.stdout
     assert "./run stack down" in shown.stdout
 
 
