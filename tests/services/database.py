@@ -1,5 +1,9 @@
 """What the tests of the services ask of a database."""
 
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -73,3 +77,29 @@ class Database:
     def story(self, schema: str) -> list[tuple[str, str]]:
         """Entity and type of what the schema published, in order."""
         return [(row.entity, row.type) for row in self.outbox(schema)]
+
+    @contextmanager
+    def blocked(
+        self, connection: psycopg.Connection[Any], work: str | Callable[[], object]
+    ) -> Iterator[None]:
+        """Do the work, a statement or a call, in a thread; the body of the block runs once the connection
+        waits for a lock, and must let it go."""
+        errors: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                connection.execute(work.encode()) if isinstance(work, str) else work()
+            except psycopg.Error as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        query = "SELECT wait_event_type FROM pg_stat_activity WHERE pid = %s"
+        deadline = time.monotonic() + 30
+        while self.ask(query, (connection.info.backend_pid,)) != [("Lock",)]:
+            assert time.monotonic() < deadline, "the work never waited for a lock"
+        yield
+        thread.join(30)
+        assert not thread.is_alive(), "the work still waits"
+        if errors:
+            raise errors[0]

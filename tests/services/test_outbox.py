@@ -3,9 +3,9 @@
 import re
 from decimal import Decimal
 
-import psycopg
 import pytest
 from psycopg import errors
+from psycopg.types.json import Jsonb
 
 from syncline.services.schema import SCHEMAS
 from tests.services.database import TABLES, Database
@@ -215,7 +215,7 @@ def test_text_objects_and_lists_arrive_as_they_are(database: Database) -> None:
     with database.connect("catalog") as connection:
         connection.execute(
             "INSERT INTO catalog.products (sku, name, attributes, tags) VALUES (%s, %s, %s, %s)",
-            ("SKU-😀", "line\nbreak\ttab", psycopg.types.json.Jsonb(attributes), tags),
+            ("SKU-😀", "line\nbreak\ttab", Jsonb(attributes), tags),
         )
     (row,) = database.outbox("catalog")
     assert (row.aggregateid, row.entity) == ("SKU-😀", "product:SKU-😀")

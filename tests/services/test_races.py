@@ -1,21 +1,16 @@
 """Versions when sessions get in each other's way: per entity they follow the order of commits."""
 
 import threading
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import pairwise
 from random import Random
-from typing import Any
 
-import psycopg
 import pytest
 from psycopg import errors
 
 from tests.services.database import Database
 
-Connection = psycopg.Connection[Any]
 INSERT = "INSERT INTO catalog.products (sku, name) VALUES ('B', 'new')"
 
 
@@ -47,35 +42,11 @@ def assert_versions_follow_commits(database: Database) -> None:
     }
 
 
-@contextmanager
-def blocked(database: Database, connection: Connection, statement: str) -> Iterator[None]:
-    """Run the statement in a thread; the body runs once it waits for a lock, and must let it go."""
-    outcome: list[BaseException | None] = []
-
-    def run() -> None:
-        try:
-            connection.execute(statement.encode())
-            outcome.append(None)
-        except psycopg.Error as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    pid, deadline = connection.info.backend_pid, time.monotonic() + 30
-    while database.ask("SELECT wait_event_type FROM pg_stat_activity WHERE pid = %s", (pid,)) != [("Lock",)]:
-        assert time.monotonic() < deadline, "the statement never waited for a lock"
-    yield
-    thread.join(30)
-    assert not thread.is_alive()
-    if outcome[0] is not None:
-        raise outcome[0]
-
-
 def test_an_insert_that_waits_for_a_delete_of_its_key_gets_the_higher_version(database: Database) -> None:
     database.write("catalog", INSERT)
     with database.connect("catalog", autocommit=False) as deleter, database.connect("catalog") as inserter:
         deleter.execute("UPDATE catalog.products SET name = 'locked'")
-        with blocked(database, inserter, INSERT):
+        with database.blocked(inserter, INSERT):
             # Drawn after the insert began: an insert that had drawn at its start would now come too late.
             deleter.execute("UPDATE catalog.products SET name = 'last'")
             deleter.execute("DELETE FROM catalog.products")
@@ -94,7 +65,7 @@ def test_a_key_changed_onto_a_key_just_deleted_gets_the_higher_version(database:
     database.write("catalog", INSERT, "INSERT INTO catalog.products (sku) VALUES ('A')")
     with database.connect("catalog", autocommit=False) as deleter, database.connect("catalog") as mover:
         deleter.execute("UPDATE catalog.products SET name = 'locked' WHERE sku = 'B'")
-        with blocked(database, mover, "UPDATE catalog.products SET sku = 'B' WHERE sku = 'A'"):
+        with database.blocked(mover, "UPDATE catalog.products SET sku = 'B' WHERE sku = 'A'"):
             deleter.execute("UPDATE catalog.products SET name = 'last' WHERE sku = 'B'")
             deleter.execute("DELETE FROM catalog.products WHERE sku = 'B'")
             deleter.commit()
@@ -110,7 +81,7 @@ def test_an_insert_of_a_key_that_another_session_moves_away(database: Database) 
     database.write("catalog", INSERT)
     with database.connect("catalog", autocommit=False) as mover, database.connect("catalog") as inserter:
         mover.execute("UPDATE catalog.products SET sku = 'C' WHERE sku = 'B'")
-        with blocked(database, inserter, INSERT):
+        with database.blocked(inserter, INSERT):
             mover.commit()
     assert_versions_follow_commits(database)
 
@@ -119,7 +90,7 @@ def test_an_insert_that_loses_draws_and_publishes_nothing(database: Database) ->
     with database.connect("catalog", autocommit=False) as winner, database.connect("catalog") as loser:
         winner.execute(INSERT)
         before = database.ask("SELECT last_value FROM catalog.versions")
-        with pytest.raises(errors.UniqueViolation), blocked(database, loser, INSERT):
+        with pytest.raises(errors.UniqueViolation), database.blocked(loser, INSERT):
             winner.commit()
     assert database.ask("SELECT last_value FROM catalog.versions") == before
     assert database.story("catalog") == [("product:B", "created")]
@@ -133,10 +104,10 @@ def test_an_update_that_waits_for_another_draws_after_it(database: Database, iso
         second.execute(f"SET default_transaction_isolation = '{isolation}'".encode())
         first.execute(update)
         if isolation == "read committed":
-            with blocked(database, second, update):
+            with database.blocked(second, update):
                 first.commit()
         else:
-            with pytest.raises(errors.SerializationFailure), blocked(database, second, update):
+            with pytest.raises(errors.SerializationFailure), database.blocked(second, update):
                 first.commit()
     assert_versions_follow_commits(database)
 
@@ -146,7 +117,7 @@ def test_an_upsert_that_waits_for_a_delete_inserts_with_the_higher_version(datab
     database.write("catalog", INSERT)
     with database.connect("catalog", autocommit=False) as deleter, database.connect("catalog") as writer:
         deleter.execute("UPDATE catalog.products SET name = 'locked'")
-        with blocked(database, writer, upsert):
+        with database.blocked(writer, upsert):
             deleter.execute("DELETE FROM catalog.products")
             deleter.commit()
     assert [change for _, change in database.story("catalog")][-2:] == ["deleted", "created"]
