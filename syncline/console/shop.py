@@ -63,10 +63,16 @@ def load_file(
 
     loaded = load(file, Settings().source_dsns, tell)
     _show(loaded.changes_by_kind)
-    console.print(f"{loaded.products:,} products loaded.")
+    console.print(f"{_count(loaded.products, 'product')} loaded.")
     if loaded.bad_lines:
-        typer.echo(f"{loaded.bad_lines:,} lines not loaded: correct them and load the file again.", err=True)
+        typer.echo(
+            f"{_count(loaded.bad_lines, 'line')} not loaded: correct and load the file again.", err=True
+        )
         raise typer.Exit(1)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _show(changes_by_kind: Mapping[tuple[str, str], int]) -> None:

@@ -27,6 +27,7 @@ from syncline.services.workload import (
 _LINES_A_STATEMENT = 200
 _WAITING_STATEMENTS = 4
 _LONGEST_VALUE_TOLD = 80
+_AN_OBJECT = 'an object, such as {"sku": "A-1", "name": "Kettle"}'
 
 _Text = Annotated[str | None, Field(description='text, such as "Oakwright kettle"')]
 _Amount = Annotated[
@@ -130,7 +131,7 @@ def check_line(number: int, text: bytes) -> tuple[dict[str, Any] | None, list[Pr
         given = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         value = f"{_told(text.decode(errors='replace'))} is no JSON ({error})"
-        return None, [Problem(number, "line", value, 'one object, such as {"sku": "A-1", "name": "Kettle"}')]
+        return None, [Problem(number, "line", value, _AN_OBJECT)]
     problems = [
         Problem(number, field, "holds the character NUL", "text without it: Postgres cannot store it")
         for field in _fields_with_nul(given)
@@ -178,7 +179,7 @@ def _problem(line: int, details: dict[str, Any]) -> Problem:
 def _right(path: list[str]) -> str:
     """What the field at this path should hold."""
     if not path:
-        return 'an object, such as {"sku": "A-1", "name": "Kettle"}'
+        return _AN_OBJECT
     match path:
         case ["prices", _]:
             return f"{_Product.model_fields['prices'].description}, by currency: three capital letters"
