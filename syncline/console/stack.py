@@ -3,9 +3,8 @@
 from typing import Annotated
 
 import typer
-from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Table
 
 from syncline.settings import Settings
 from syncline.stack.progress import Terminal
@@ -54,7 +53,7 @@ def reset(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = Fals
 
 
 def _show(stack: Stack) -> None:
-    table = Table("server", "state", Column("address", no_wrap=True), "pid", "memory", "log", box=SIMPLE)
+    table = Table("server", "state", "address", "pid", "memory", "log", box=None, pad_edge=False)
     servers = stack.status()
     for server in servers:
         memory = f"{server.memory_bytes / 2**20:.0f} MiB" if server.pid else ""

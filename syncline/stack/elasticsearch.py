@@ -24,7 +24,7 @@ JVM_OPTIONS = "-Xms1g -Xmx1g -XX:TieredStopAtLevel=1"
 
 class Elasticsearch(Server):
     name = "elasticsearch"
-    program = "java"
+    programs = frozenset({"java"})
     port_names = ("port", "transport")
     refuses_root = True
 

@@ -34,7 +34,7 @@ appender.out.layout.pattern = %d{ISO8601} %-5p %c{1}: %m%n
 
 class Kafka(Server):
     name = "kafka"
-    program = "java"
+    programs = frozenset({"java"})
     port_names = ("port", "controller")
 
     def install(self, progress: Progress) -> None:

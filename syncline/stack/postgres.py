@@ -33,7 +33,7 @@ SETTINGS = {
 
 class Postgres(Server):
     name = "postgres"
-    program = "postgres"
+    programs = frozenset({"postgres", "initdb"})
     refuses_root = True
     stop_signal = SIGINT  # "fast": does not wait for clients to leave
 

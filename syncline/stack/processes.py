@@ -1,7 +1,7 @@
 """The processes of one server: which they are, and how none of them is left behind.
 
 They are known in two ways. The process that was started is recorded with its creation time, so that
-another program that got the same number later is never mistaken for it. And a program of the server's name
+another program that got the same number later is never mistaken for it. And one of the server's programs
 whose working folder is inside the server's own folder belongs to it: this finds its children, the orphans
 of a killed launcher, and what a command that was itself killed half-way could not record.
 """
@@ -24,7 +24,7 @@ _started: list[subprocess.Popen[bytes]] = []
 @dataclass(frozen=True)
 class ServerProcesses:
     folder: Path
-    program: str
+    programs: frozenset[str]
 
     @property
     def _record(self) -> Path:
@@ -98,7 +98,7 @@ class ServerProcesses:
         """The process of this number, if it is the server's."""
         try:
             process = psutil.Process(pid)
-            is_own = Path(process.exe()).name == self.program and Path(process.cwd()).is_relative_to(
+            is_own = Path(process.exe()).name in self.programs and Path(process.cwd()).is_relative_to(
                 self.folder
             )
         except (psutil.Error, OSError):

@@ -13,7 +13,7 @@ from syncline.stack.server import Addresses, NotReady, Server
 
 class Redis(Server):
     name = "redis"
-    program = "valkey-server"
+    programs = frozenset({"valkey-server"})
     seconds_to_start = 30.0
 
     def install(self, progress: Progress) -> None:

@@ -47,7 +47,7 @@ class Server(ABC):
     """A server in a folder of its own: data, log, ports and process record."""
 
     name: ClassVar[str]
-    program: ClassVar[str]
+    programs: ClassVar[frozenset[str]]
     port_names: ClassVar[Sequence[str]] = ("port",)
     refuses_root: ClassVar[bool] = False
     stop_signal: ClassVar[Signals] = SIGTERM
@@ -58,7 +58,7 @@ class Server(ABC):
         self.folder = folder.resolve()
         self.data = self.folder / "data"
         self.log = self.folder / f"{self.name}.log"
-        self.processes = ServerProcesses(self.folder, self.program)
+        self.processes = ServerProcesses(self.folder, self.programs)
 
     @abstractmethod
     def install(self, progress: Progress) -> None:
