@@ -41,9 +41,6 @@ class Fenced(TransientError):
     """Another process has taken over this one's work; wait for it to let go."""
 
 
-SourceUnavailable = StoreUnavailable = Unavailable
-
-
 class ChangeError(SynclineError):
     """One change is at fault; others are not."""
 

@@ -1,28 +1,13 @@
-"""Connections to the services' databases, with failures told by class."""
+"""Connections that act as one service, with what its database refuses told by class."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import psycopg
 from psycopg import errors, sql
 
-from syncline.model.errors import BadCredentials, MissingResource, Refused, SourceUnavailable
-
-CONNECT_TIMEOUT_SECONDS = 10
-
-Connection = psycopg.Connection[tuple[Any, ...]]
-
-
-def connect(dsn: str) -> Connection:
-    """Open a connection that commits each statement by itself, unless told to make a transaction."""
-    try:
-        return psycopg.connect(dsn, autocommit=True, connect_timeout=CONNECT_TIMEOUT_SECONDS)
-    except psycopg.OperationalError as error:
-        # A server that answered and asked for a password is there, and has refused us.
-        if error.pgconn is not None and (error.pgconn.needs_password or error.pgconn.used_password):
-            raise BadCredentials(str(error)) from error
-        raise SourceUnavailable(str(error)) from error
+from syncline.model.errors import BadCredentials, MissingResource, Refused, Unavailable
+from syncline.postgres import Connection, connect
 
 
 def connect_as(dsn: str, service: str) -> Connection:
@@ -55,4 +40,4 @@ def errors_by_class() -> Iterator[None]:
     except (psycopg.DataError, psycopg.IntegrityError) as error:
         raise Refused(f"{error.diag.message_primary}. {error.diag.message_detail or ''}".rstrip()) from error
     except psycopg.OperationalError as error:
-        raise SourceUnavailable(str(error)) from error
+        raise Unavailable(str(error)) from error

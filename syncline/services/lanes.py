@@ -12,7 +12,8 @@ import orjson
 import psycopg
 from psycopg.errors import DeadlockDetected, SerializationFailure
 
-from syncline.services.connection import Connection, connect_as, errors_by_class
+from syncline.postgres import Connection
+from syncline.services.connection import connect_as, errors_by_class
 from syncline.services.statements import STATEMENTS
 from syncline.services.workload import LANES, Statement, Transaction, schema_of
 

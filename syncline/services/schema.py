@@ -10,8 +10,8 @@ from importlib import resources
 import psycopg
 
 from syncline.model.errors import BadCredentials, Misconfigured
+from syncline.postgres import connect
 from syncline.services import sql
-from syncline.services.connection import connect
 
 SCHEMAS = ("catalog", "pricing", "warehouse")
 """The services, each with a schema, a role and an outbox of its own."""

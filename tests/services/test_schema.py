@@ -3,7 +3,7 @@
 import pytest
 from psycopg import conninfo, errors
 
-from syncline.model.errors import BadCredentials, Misconfigured, SourceUnavailable
+from syncline.model.errors import BadCredentials, Misconfigured, Unavailable
 from syncline.services.schema import SCHEMAS, install, install_all, installation
 from tests.services.database import TABLES, Database
 
@@ -95,7 +95,7 @@ def test_an_installer_without_rights_is_told(database: Database) -> None:
 
 
 def test_a_server_that_is_not_there_is_unavailable() -> None:
-    with pytest.raises(SourceUnavailable):
+    with pytest.raises(Unavailable):
         install("postgresql://127.0.0.1:1/shop")
 
 

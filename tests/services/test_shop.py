@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from psycopg import conninfo
 
-from syncline.model.errors import Misconfigured, MissingResource, Refused, SourceUnavailable
+from syncline.model.errors import Misconfigured, MissingResource, Refused, Unavailable
 from syncline.services.connection import connect_as
 from syncline.services.lanes import Lanes, commit
 from syncline.services.schema import SCHEMAS
@@ -147,7 +147,7 @@ def test_a_server_that_goes_away_ends_the_run_and_leaves_no_thread(database: Dat
             "WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
 
-    with pytest.raises(SourceUnavailable):
+    with pytest.raises(Unavailable):
         shop(database).run(500, seconds=60, on_progress=cut)
     assert threading.active_count() == threads
 
