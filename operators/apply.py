@@ -7,6 +7,7 @@ as many entries as there are lanes, however many documents there are.
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeGuard, cast
@@ -17,7 +18,7 @@ import orjson
 from bytewax.dataflow import Stream, operator
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 
-from operators.deliver import Copy, Deliver
+from operators.deliver import CREWS, Copy, Deliver, crew_of
 from operators.resolve import Resolve, Verdict
 from operators.validate import Validate
 from syncline.clock import Clock, system_clock_us
@@ -37,6 +38,8 @@ LANES = tuple(f"{number:02}" for number in range(16))
 SNAPSHOT_FORMAT = 1
 
 Emission = Applied | LaneWatermark | Conflict | Failure
+Result = tuple[list[Emission], list[Part]]
+"""What came of parts, and those left undecided by a stop."""
 
 
 def lane_of(document_id: str) -> str:
@@ -75,8 +78,8 @@ class Apply:
         self._resolve = Resolve()
         self._validate = Validate(rules)
 
-    def __call__(self, parts: Iterable[Part]) -> tuple[list[Emission], list[Part]]:
-        """Decide all parts; return what came of them, and those left undecided by a stop."""
+    def __call__(self, parts: Iterable[Part]) -> Result:
+        """Decide all parts, whatever it takes but a stop."""
         tasks: dict[str, _Task] = {}
         for part in parts:
             task = tasks.get(part.document_id)
@@ -191,10 +194,22 @@ def group_by_lane(items: Iterable[Part | Watermark]) -> Iterator[tuple[str, Lane
         yield lane, LaneBatch(lane, parts.get(lane, []), watermarks)
 
 
+PIPELINED_FROM = 500
+"""Changes from which a window is written in the background, each crew at its own documents. Below, one
+request for all of them is faster, and so is not handing over."""
+
+_LOOK_AGAIN_AFTER = timedelta(milliseconds=1)
+
+
 class Window:
     """Collects the parts of all lanes of a worker, to write them together.
 
-    It closes when it holds ``max_changes``, or when ``max_age`` has passed since its first part came.
+    It closes when it holds ``max_changes``, or when ``max_age`` has passed since its first part came. A
+    large window is written in the background while the next one fills; there is never more than one
+    under way, so changes of one document are never overtaken. Until it has landed, its parts count as
+    pending, and stand in the snapshot.
+
+    In the background each crew works on documents of its own, so that one computes while another waits.
     """
 
     def __init__(self, apply: Apply, max_changes: int, max_age: timedelta, clock: Clock) -> None:
@@ -202,51 +217,101 @@ class Window:
         self._max_changes = max_changes
         self._max_age = max_age
         self._clock = clock
-        self._pending: dict[str, list[Part]] = {}
-        self._watermarks: dict[tuple[str, str], int] = {}
+        self._parts: dict[str, list[Part]] = {}
         self._size = 0
+        self._watermarks: dict[tuple[str, str], int] = {}
         self._closes_at: datetime | None = None
+        self._flight: _Flight | None = None
+        self._crews = ThreadPoolExecutor(CREWS, thread_name_prefix="apply")
 
-    def add(self, batch: LaneBatch) -> None:
-        self._pending.setdefault(batch.lane, []).extend(batch.parts)
-        self._size += len(batch.parts)
+    def add(self, batch: LaneBatch) -> list[Emission]:
+        """Take a batch; return what came of the window before, if this one is full and takes off."""
+        if batch.parts:
+            self._parts.setdefault(batch.lane, []).extend(batch.parts)
+            self._size += len(batch.parts)
         for topic, partition, time_us in batch.watermarks:
             self._watermarks[batch.lane, f"{topic}/{partition}"] = time_us
         if self._closes_at is None and (batch.parts or batch.watermarks):
             self._closes_at = self._now() + self._max_age
+        return self._take_off() if self._size >= self._max_changes else []
 
-    @property
-    def closes_at(self) -> datetime | None:
-        return self._closes_at
-
-    def is_full(self) -> bool:
-        return self._size >= self._max_changes
-
-    def is_over(self) -> bool:
-        return self._closes_at is not None and self._closes_at <= self._now()
+    def look(self) -> list[Emission]:
+        """Return what has landed, and write the window if it is old enough."""
+        if self._flight is not None and not self._flight.done():
+            return []
+        if self._closes_at is None or self._closes_at > self._now():
+            return self._land()
+        return self._take_off() if self._size >= PIPELINED_FROM else self.close()
 
     def close(self) -> list[Emission]:
-        """Apply all that was collected. What a stop leaves undecided stays, for the snapshot."""
-        parts = [part for lane in self._pending.values() for part in lane]
-        emissions, undecided = self._apply(parts)
-        self._pending = {}
-        for part in undecided:
-            self._pending.setdefault(lane_of(part.document_id), []).append(part)
-        self._size = len(undecided)
-        self._closes_at = self._now() + self._max_age if undecided else None
-        emissions.extend(
-            LaneWatermark(lane, partition, time_us)
-            for (lane, partition), time_us in self._watermarks.items()
-            if lane not in self._pending
-        )
-        self._watermarks = {}
-        return emissions
+        """Write all that is left, and wait for it. What a stop leaves undecided stays pending."""
+        emissions = self._take_off()
+        return emissions + self._land()
+
+    def look_at(self) -> datetime | None:
+        """When it should be looked at again; ``None`` while nothing is pending."""
+        return self._now() + _LOOK_AGAIN_AFTER if self._flight is not None else self._closes_at
 
     def pending(self, lane: str) -> list[Part]:
-        return self._pending.get(lane, [])
+        """The lane's parts that are not known to be in the copy."""
+        in_flight = [] if self._flight is None else self._flight.parts.get(lane, [])
+        return in_flight + self._parts.get(lane, [])
+
+    def _take_off(self) -> list[Emission]:
+        emissions = self._land()
+        parts = [part for lane in self._parts.values() for part in lane]
+        results: list[Future[Result]]
+        if self._size >= PIPELINED_FROM:
+            shares: list[list[Part]] = [[] for _ in range(CREWS)]
+            for part in parts:
+                shares[crew_of(part.document_id)].append(part)
+            results = [self._crews.submit(self._apply, share) for share in shares if share]
+        else:
+            results = [Future()]
+            results[0].set_result(self._apply(parts))
+        self._flight = _Flight(self._parts, self._watermarks, results)
+        self._parts, self._watermarks, self._size, self._closes_at = {}, {}, 0, None
+        return emissions
+
+    def _land(self) -> list[Emission]:
+        """Wait for the window under way. Its watermarks hold only for lanes that were decided as a whole."""
+        if self._flight is None:
+            return []
+        flight = self._flight
+        wait(flight.results)
+        emissions: list[Emission] = []
+        undecided: list[Part] = []
+        for result in flight.results:
+            told, left_over = result.result()
+            emissions += told
+            undecided += left_over
+        self._flight = None
+        left: dict[str, list[Part]] = {}
+        for part in undecided:
+            left.setdefault(lane_of(part.document_id), []).append(part)
+        for lane, parts in left.items():
+            self._parts[lane] = parts + self._parts.get(lane, [])
+        self._size += len(undecided)
+        emissions.extend(
+            LaneWatermark(lane, partition, time_us)
+            for (lane, partition), time_us in flight.watermarks.items()
+            if lane not in left
+        )
+        return emissions
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock() / 1e6, UTC)
+
+
+class _Flight(NamedTuple):
+    """A window that is being written."""
+
+    parts: dict[str, list[Part]]
+    watermarks: dict[tuple[str, str], int]
+    results: list[Future[Result]]
+
+    def done(self) -> bool:
+        return all(result.done() for result in self.results)
 
 
 LaneState = dict[str, Any]
@@ -277,20 +342,21 @@ class LaneLogic(StatefulBatchLogic[LaneBatch, Emission, LaneState]):
         self._window.add(LaneBatch(state["lane"], [Part.from_plain(p) for p in state["pending"]], []))
 
     def on_batch(self, values: list[LaneBatch]) -> tuple[list[Emission], bool]:
+        emissions: list[Emission] = []
         for batch in values:
             self._lane = batch.lane
-            self._window.add(batch)
-        return (self._window.close() if self._window.is_full() else []), False
+            emissions += self._window.add(batch)
+        return emissions, False
 
     def on_notify(self) -> tuple[list[Emission], bool]:
-        return (self._window.close() if self._window.is_over() else []), False
+        return self._window.look(), False
 
     def on_eof(self) -> tuple[list[Emission], bool]:
         # Retained, not discarded: at an end of input that is a stop, the state is the next start's.
         return self._window.close(), False
 
     def notify_at(self) -> datetime | None:
-        return self._window.closes_at
+        return self._window.look_at()
 
     def snapshot(self) -> LaneState:
         pending = self._window.pending(self._lane) if self._lane is not None else []

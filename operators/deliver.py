@@ -3,14 +3,22 @@
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+from zlib import crc32
 
 import orjson
 
 from syncline.model.document import Document, DocumentShape
 from syncline.model.errors import Unavailable
-from syncline.model.store import Outcome, Store, StoredDocument, Token, Write, WriteResult
+from syncline.model.store import Outcome, Store, Token, Write, WriteResult
 from syncline.retrying import hold_place
 from syncline.stopping import Stop
+
+CREWS = 4
+"""Threads that may deliver at the same time, each for documents of its own."""
+
+
+def crew_of(document_id: str) -> int:
+    return crc32(document_id.encode()) % CREWS
 
 
 class Copy(NamedTuple):
@@ -18,6 +26,13 @@ class Copy(NamedTuple):
 
     document: Document
     token: Token | None
+
+
+class Held(NamedTuple):
+    """As bytes: the garbage collector need not look into a hundred thousand documents."""
+
+    body: bytes
+    token: Token
 
 
 class WorkingSet:
@@ -30,26 +45,26 @@ class WorkingSet:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._documents: OrderedDict[str, StoredDocument] = OrderedDict()
+        self._documents: OrderedDict[str, Held] = OrderedDict()
 
-    def get(self, document_id: str) -> StoredDocument | None:
-        stored = self._documents.get(document_id)
-        if stored is not None:
+    def get(self, document_id: str) -> Held | None:
+        held = self._documents.get(document_id)
+        if held is not None:
             self._documents.move_to_end(document_id)
-        return stored
+        return held
 
-    def put(self, document_id: str, stored: StoredDocument) -> None:
+    def put(self, document_id: str, held: Held) -> None:
         self.discard(document_id)
-        self._documents[document_id] = stored
-        self._bytes += len(stored.body)
+        self._documents[document_id] = held
+        self._bytes += len(held.body)
         while self._bytes > self._max_bytes:
             _, oldest = self._documents.popitem(last=False)
             self._bytes -= len(oldest.body)
 
     def discard(self, document_id: str) -> None:
-        stored = self._documents.pop(document_id, None)
-        if stored is not None:
-            self._bytes -= len(stored.body)
+        held = self._documents.pop(document_id, None)
+        if held is not None:
+            self._bytes -= len(held.body)
 
 
 class Deliver:
@@ -58,7 +73,7 @@ class Deliver:
     def __init__(self, store: Store, shape: DocumentShape, working_set_bytes: int, stop: Stop) -> None:
         self._store = store
         self._shape = shape
-        self._working_set = WorkingSet(working_set_bytes)
+        self._working_sets = [WorkingSet(working_set_bytes // CREWS) for _ in range(CREWS)]
         self._stop = stop
 
     def identity(self) -> str:
@@ -70,24 +85,24 @@ class Deliver:
         One that is not held and may be new is taken as absent without a look: its ``create`` is turned
         away if that was wrong, which is cheaper than reading each new document before it exists.
         """
-        held = {document_id: self._working_set.get(document_id) for document_id in may_be_new}
-        unknown = [
-            document_id
-            for document_id, stored in held.items()
-            if stored is None and not may_be_new[document_id]
-        ]
-        read: Mapping[str, StoredDocument] = {}
+        copies: dict[str, Copy] = {}
+        unknown: list[str] = []
+        for document_id, is_new in may_be_new.items():
+            held = self._working_sets[crew_of(document_id)].get(document_id)
+            if held is not None:
+                copies[document_id] = Copy(orjson.loads(held.body), held.token)
+            elif is_new:
+                copies[document_id] = Copy(self._shape.empty(document_id), None)
+            else:
+                unknown.append(document_id)
         if unknown:
             read = hold_place(self._stop, "reading documents")(self._store.read, unknown)
-        return {
-            document_id: self._copy(document_id, stored or read.get(document_id))
-            for document_id, stored in held.items()
-        }
-
-    def _copy(self, document_id: str, stored: StoredDocument | None) -> Copy:
-        if stored is None:
-            return Copy(self._shape.empty(document_id), None)
-        return Copy(orjson.loads(stored.body), stored.token)
+            for document_id in unknown:
+                stored = read.get(document_id)
+                copies[document_id] = (
+                    Copy(self._shape.empty(document_id), None) if stored is None else Copy(*stored)
+                )
+        return copies
 
     def write(self, writes: Sequence[Write]) -> dict[str, WriteResult]:
         """Write until the store has an answer other than ``retry`` for each, and return them by id."""
@@ -112,7 +127,8 @@ class Deliver:
         return results
 
     def _remember(self, write: Write, result: WriteResult) -> None:
+        working_set = self._working_sets[crew_of(write.document_id)]
         if result.outcome is Outcome.WRITTEN and result.token is not None:
-            self._working_set.put(write.document_id, StoredDocument(write.body, result.token))
+            working_set.put(write.document_id, Held(write.body, result.token))
         else:
-            self._working_set.discard(write.document_id)
+            working_set.discard(write.document_id)

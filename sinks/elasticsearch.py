@@ -6,9 +6,7 @@ acknowledged write at once, without waiting for a refresh.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import orjson
 from elastic_transport import ConnectionError as ElasticConnectionError
@@ -18,11 +16,9 @@ from elasticsearch import ApiError, Elasticsearch, OrjsonSerializer
 from syncline.model.errors import BadCredentials, FatalError, MissingResource, Unavailable
 from syncline.model.store import Outcome, StoredDocument, Token, Write, WriteResult
 
-BULK_MAX_ACTIONS = 500
+BULK_MAX_ACTIONS = 1_000
 BULK_MAX_BYTES = 8 * 1024 * 1024
-BULK_CONCURRENCY = 2
-"""Requests of one batch under way at once: they hold different documents, so their order is free."""
-READ_MAX_DOCUMENTS = 500
+READ_MAX_DOCUMENTS = 1_000
 REQUEST_TIMEOUT_SECONDS = 30
 
 _BULK_ANSWER = "items.*.status,items.*._seq_no,items.*._primary_term,items.*.error.type,items.*.error.reason"
@@ -50,12 +46,9 @@ class ElasticsearchStore:
             request_timeout=REQUEST_TIMEOUT_SECONDS,
             max_retries=0,
             http_compress=False,
-            connections_per_node=BULK_CONCURRENCY + 1,
         )
-        self._threads = ThreadPoolExecutor(BULK_CONCURRENCY, thread_name_prefix="elasticsearch")
 
     def close(self) -> None:
-        self._threads.shutdown()
         self.client.close()
 
     def create_index(self, name: str, body: Mapping[str, Any]) -> bool:
@@ -80,43 +73,36 @@ class ElasticsearchStore:
         return ":".join(next(iter(indices.items())))
 
     def read(self, document_ids: Sequence[str]) -> Mapping[str, StoredDocument]:
-        chunks = [
-            document_ids[start : start + READ_MAX_DOCUMENTS]
-            for start in range(0, len(document_ids), READ_MAX_DOCUMENTS)
-        ]
-        return dict(chain.from_iterable(self._threads.map(self._read, chunks)))
+        found: dict[str, StoredDocument] = {}
+        for start in range(0, len(document_ids), READ_MAX_DOCUMENTS):
+            found.update(self._read(document_ids[start : start + READ_MAX_DOCUMENTS]))
+        return found
 
-    def _read(self, document_ids: Sequence[str]) -> list[tuple[str, StoredDocument]]:
+    def _read(self, document_ids: Sequence[str]) -> dict[str, StoredDocument]:
         try:
             answer = self.client.mget(
                 index=self.alias, ids=list(document_ids), filter_path=_READ_ANSWER, realtime=True
             )
         except (ApiError, ElasticConnectionError, ConnectionTimeout) as error:
             _raise_typed(error, self.alias)
-        found = []
+        found = {}
         for document in answer["docs"]:
             if "error" in document:
                 raise _unavailable_or_missing(document["error"], self.alias)
             if document["found"]:
                 token = Token(document["_seq_no"], document["_primary_term"])
-                body = orjson.dumps(document["_source"])
-                found.append((document["_id"], StoredDocument(body, token)))
+                found[document["_id"]] = StoredDocument(document["_source"], token)
         return found
 
     def write(self, writes: Sequence[Write]) -> Sequence[WriteResult]:
-        chunks = list(_chunks(writes))
-        if len(chunks) == 1:
-            return self._write(chunks[0])
-        return list(chain.from_iterable(self._threads.map(self._write, chunks)))
+        return [result for chunk in _chunks(writes) for result in self._write(chunk)]
 
     def _write(self, writes: Sequence[Write]) -> list[WriteResult]:
-        operations: list[Any] = []
-        for write in writes:
-            operations += (_action(write), write.body)
+        lines = [line for write in writes for line in (_action(write), write.body)]
         try:
             answer = self.client.bulk(
                 index=self.alias,
-                operations=operations,
+                operations=cast("Sequence[dict[str, Any]]", [b"\n".join(lines)]),
                 require_alias=True,
                 filter_path=f"{_BULK_ANSWER},{_BULK_CAUSES}",
             )
@@ -151,21 +137,18 @@ class ElasticsearchStore:
 
 
 def _action(write: Write) -> bytes:
+    document_id = orjson.dumps(write.document_id)
     if write.expected is None:
-        return orjson.dumps({"create": {"_id": write.document_id}})
-    sequence_number, primary_term = write.expected
-    return orjson.dumps(
-        {"index": {"_id": write.document_id, "if_seq_no": sequence_number, "if_primary_term": primary_term}}
-    )
+        return b'{"create":{"_id":%b}}' % document_id
+    return b'{"index":{"_id":%b,"if_seq_no":%d,"if_primary_term":%d}}' % (document_id, *write.expected)
 
 
 def _chunks(writes: Sequence[Write]) -> Iterator[Sequence[Write]]:
-    """Split by count so that all threads have work, and by bytes."""
-    most = min(BULK_MAX_ACTIONS, -(-len(writes) // BULK_CONCURRENCY)) if len(writes) > 50 else len(writes)
+    """Split by count and by bytes, in order."""
     chunk: list[Write] = []
     size_bytes = 0
     for write in writes:
-        if chunk and (len(chunk) >= most or size_bytes + len(write.body) > BULK_MAX_BYTES):
+        if chunk and (len(chunk) >= BULK_MAX_ACTIONS or size_bytes + len(write.body) > BULK_MAX_BYTES):
             yield chunk
             chunk, size_bytes = [], 0
         chunk.append(write)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 
 class Outcome(StrEnum):
@@ -23,8 +23,8 @@ class Token(NamedTuple):
 
 
 class StoredDocument(NamedTuple):
-    body: bytes
-    """JSON."""
+    document: dict[str, Any]
+    """Parsed JSON, for the caller to keep and change."""
     token: Token
 
 
@@ -33,6 +33,7 @@ class Write(NamedTuple):
 
     document_id: str
     body: bytes
+    """JSON."""
     expected: Token | None
 
 
@@ -43,7 +44,7 @@ class WriteResult(NamedTuple):
 
 
 class Store(Protocol):
-    """Keeps JSON documents by id, each write a compare-and-set of one document.
+    """Keeps JSON documents by id, each write a compare-and-set of one document. Thread-safe.
 
     Every method raises :class:`~syncline.model.errors.Unavailable` when the same call may work
     later and a :class:`~syncline.model.errors.FatalError` when only a person can help.
