@@ -1,0 +1,57 @@
+"""What waits in quarantine, as an explanation of what a copy does not show."""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+
+import psycopg
+
+from syncline.model.version import OpRank
+from syncline.monitor.statements import statement
+from syncline.postgres import connect, raise_typed
+
+
+class OpenQuarantine:
+    """The open entries' entities and versions."""
+
+    def __init__(self) -> None:
+        self._versions: defaultdict[str, set[tuple[int, int]]] = defaultdict(set)
+
+    def add(self, entity: str, version: int, op_rank: int) -> None:
+        self._versions[entity].add((version, op_rank))
+
+    def has_upsert(self, entity: str, version: int) -> bool:
+        return (version, OpRank.UPSERT) in self._versions.get(entity, ())
+
+    def has_delete_from(self, entity: str, version: int) -> bool:
+        """Whether a delete of this version or a later one waits."""
+        return any(
+            op_rank == OpRank.DELETE and waiting >= version
+            for waiting, op_rank in self._versions.get(entity, ())
+        )
+
+
+def read_open_quarantine(dsn: str, flows: Sequence[str]) -> OpenQuarantine:
+    """What waits on the road of these flows now."""
+    quarantine = OpenQuarantine()
+    try:
+        with connect(dsn, "syncline-verify") as connection:
+            found = connection.execute(statement("quarantine_open"), {"flows": list(flows)})
+            for entity, version, op_rank, message_value in found:
+                if entity is not None:
+                    quarantine.add(entity, version, op_rank)
+                elif message_value is not None and (claim := _claim(message_value)) is not None:
+                    quarantine.add(*claim)
+    except psycopg.Error as error:
+        raise_typed(error, "reading sync.quarantine")
+    return quarantine
+
+
+def _claim(message_value: bytes) -> tuple[str, int, int] | None:
+    """What a message that was never decoded says of itself, where it is JSON after all."""
+    try:
+        payload = json.loads(message_value, parse_int=str, parse_float=str)
+        op_rank = OpRank.DELETE if payload["op"] == "delete" else OpRank.UPSERT
+        return str(payload["entity"]), int(payload["version"]), op_rank
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,86 @@
+"""The search index as it is, hidden documents included.
+
+A point in time keeps what is listed consistent while the flow writes on; documents come in the order of
+their SKU, which Elasticsearch sorts by bytes of UTF-8, and that is the order of code points.
+"""
+
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any, NamedTuple, NoReturn, Self
+
+from elasticsearch import ApiError, TransportError
+
+from sinks.elasticsearch import ElasticsearchStore
+from syncline.model.errors import BadCredentials, Unavailable
+from syncline.monitor.read_ahead import read_ahead
+
+DOCUMENTS_AT_ONCE = 5_000
+KEEP_ALIVE = "2m"
+
+
+class Listed(NamedTuple):
+    """A document where its SKU puts it; one without a SKU stands last."""
+
+    sku: str | None
+    document_id: str
+    source: dict[str, Any]
+
+
+class SearchCopy:
+    """The concrete index behind the alias, so that the alias's filter hides nothing."""
+
+    def __init__(self, url: str, alias: str) -> None:
+        self._store = ElasticsearchStore(url, alias)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._store.close()
+
+    def all(self) -> Iterator[Listed]:
+        """Every document that was acknowledged before this call."""
+        return read_ahead(self._pages())
+
+    def some(self, document_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """These documents as they are now, those that exist."""
+        read = self._store.read(document_ids)
+        return {document_id: stored.document for document_id, stored in read.items()}
+
+    def _pages(self) -> Iterator[list[Listed]]:
+        client = self._store.client
+        index, _, _ = self._store.identity().partition(":")
+        try:
+            client.indices.refresh(index=index)
+            pit_id = client.open_point_in_time(index=index, keep_alive=KEEP_ALIVE)["id"]
+            try:
+                after: dict[str, Any] = {}
+                while True:
+                    answer = client.search(
+                        pit={"id": pit_id, "keep_alive": KEEP_ALIVE},
+                        size=DOCUMENTS_AT_ONCE,
+                        sort=[{"sku": {"order": "asc", "missing": "_last"}}],
+                        track_total_hits=False,
+                        allow_partial_search_results=False,
+                        **after,
+                    ).body  # without filter_path, which halves the rate here
+                    hits = answer["hits"]["hits"]
+                    if not hits:
+                        return
+                    yield [Listed(hit["sort"][0], hit["_id"], hit["_source"]) for hit in hits]
+                    pit_id, after = answer["pit_id"], {"search_after": hits[-1]["sort"]}
+            finally:
+                client.close_point_in_time(id=pit_id)
+        except (ApiError, TransportError) as error:
+            _raise_typed(error)
+
+
+def _raise_typed(error: ApiError | TransportError) -> NoReturn:
+    if isinstance(error, ApiError) and error.status_code in {401, 403}:
+        raise BadCredentials(f"Elasticsearch denies listing the index: {error}") from error
+    raise Unavailable(f"Elasticsearch failed while the index was listed: {error}") from error

@@ -1,0 +1,1 @@
+SELECT count(*) FROM sync.quarantine WHERE flow = %(flow)s AND state = 'open'

@@ -1,0 +1,235 @@
+"""How the flows are doing: what runs, how far behind it is, what went wrong, what to do next."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from syncline.model.errors import SynclineError
+from syncline.model.steps import END_TO_END
+from syncline.monitor.freshness import lowest_watermark_us
+from syncline.monitor.latency_report import read_counts, read_step_latencies
+from syncline.monitor.log_lag import LogLag, log_lag
+from syncline.monitor.servers import ServerAnswer, ask_servers
+from syncline.monitor.statements import statement
+from syncline.policies.ownership import policies_by_topic
+from syncline.postgres import Connection, connect, raise_typed
+from syncline.settings import Settings
+
+RELAY, SEARCH = "outbox_relay", "catalog_search"
+SIGN_OF_LIFE = timedelta(seconds=10)
+"""A worker writes about every second; one that has not for so long is no longer at work."""
+LAST_MINUTE = timedelta(minutes=1)
+
+_READING = "reading the flows' status"
+_OUTBOX = "SELECT count(*), extract(epoch FROM min(occurred_at)) FROM {outbox}"
+_AFTER_FAILURE = {
+    "BadCredentials": "correct the user or the password in the settings, then: syncline run {flow}",
+    "MissingResource": "syncline setup, then: syncline run {flow}",
+    "Misconfigured": "correct the settings, then: syncline run {flow}",
+    "CopyReplaced": "remove the recovery folder as the error says, then: syncline run {flow}",
+    "LogTruncated": "remove the recovery folder as the error says, then: syncline run {flow}",
+}
+"""By the class of the error, which stands in front of its text."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowStatus:
+    """``None`` stands for what is not known, or does not exist for this flow. Times are in UTC."""
+
+    flow: str
+    state: str
+    """``running``, ``stopped``, ``failed``, ``never ran``."""
+    since: datetime | None
+    waiting: dict[str, int | None]
+    """Changes that wait for the flow, by where: an outbox, or Kafka."""
+    uncounted_records: int
+    """Records in Kafka beyond those that were counted; changes may be among them."""
+    oldest_waiting_seconds: float | None
+    freshness_seconds: float | None
+    last_minute: dict[str, int]
+    """Changes by decision."""
+    changes_per_second: float
+    latency_ms: dict[str, float | None]
+    """Percentiles from commit to acknowledged write, of the last minute."""
+    quarantined: int
+    last_error: str | None
+    last_error_at: datetime | None
+    next_command: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    servers: list[ServerAnswer]
+    flows: list[FlowStatus] = field(default_factory=list)
+
+    @property
+    def silent_servers(self) -> list[ServerAnswer]:
+        return [server for server in self.servers if server.error is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Life:
+    state: str
+    since: datetime | None
+    last_error: str | None
+    last_error_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    changes: dict[str, int | None]
+    oldest_commit: datetime | None
+    uncounted_records: int = 0
+
+
+def read_status(settings: Settings) -> Status:
+    """Ask the servers, then look at each flow as far as they answered."""
+    servers = ask_servers(settings)
+    silent = {server.name for server in servers if server.error is not None}
+    if "postgres" in silent:
+        return Status(servers)
+    with connect(settings.postgres_dsn.get_secret_value(), "syncline-status") as connection:
+        try:
+            return Status(servers, _flows(connection, settings, kafka_answers="kafka" not in silent))
+        except psycopg.Error as error:
+            raise_typed(error, _READING)
+
+
+def _flows(connection: Connection, settings: Settings, *, kafka_answers: bool) -> list[FlowStatus]:
+    now = _now(connection)
+    lives = {flow: _life(connection, flow, now) for flow in (RELAY, SEARCH)}
+    in_kafka = _waiting_in_kafka(settings) if kafka_answers else _Waiting({"Kafka": None}, None)
+    running = {flow for flow, life in lives.items() if life.state == "running"}
+    search_reached_us = lowest_watermark_us(connection, SEARCH, settings) if SEARCH in running else None
+    relay_reached_us = _relay_reached_us(connection, settings, now) if RELAY in running else None
+    return [
+        _flow(connection, RELAY, lives, _waiting_in_outboxes(settings), relay_reached_us, now),
+        _flow(connection, SEARCH, lives, in_kafka, search_reached_us, now),
+    ]
+
+
+def _flow(
+    connection: Connection,
+    flow: str,
+    lives: dict[str, _Life],
+    waiting: _Waiting,
+    reached_us: int | None,
+    now: datetime,
+) -> FlowStatus:
+    life = lives[flow]
+    decided = read_counts(connection, flow, now - LAST_MINUTE)
+    latencies = read_step_latencies(connection, flow, now - LAST_MINUTE)
+    whole = next((latency for latency in latencies if latency.step is END_TO_END), None)
+    oldest = waiting.oldest_commit
+    return FlowStatus(
+        flow=flow,
+        state=life.state,
+        since=life.since,
+        waiting=waiting.changes,
+        uncounted_records=waiting.uncounted_records,
+        oldest_waiting_seconds=None if oldest is None else max(0.0, (now - oldest).total_seconds()),
+        freshness_seconds=None if reached_us is None else max(0.0, now.timestamp() - reached_us / 1e6),
+        last_minute={decision: count for decision, count in decided.items() if count},
+        changes_per_second=round(sum(decided.values()) / LAST_MINUTE.total_seconds(), 1),
+        latency_ms={
+            "p50": whole.p50_ms if whole else None,
+            "p95": whole.p95_ms if whole else None,
+            "p99": whole.p99_ms if whole else None,
+        },
+        quarantined=_one(connection, "quarantine_count", flow)[0],
+        last_error=life.last_error,
+        last_error_at=life.last_error_at,
+        next_command=_next_command(flow, lives),
+    )
+
+
+def _now(connection: Connection) -> datetime:
+    """The database's clock: it is the one that the rows were stamped by."""
+    (now,) = connection.execute("SELECT clock_timestamp()").fetchone() or (datetime.now(UTC),)
+    return _utc(now)
+
+
+def _life(connection: Connection, flow: str, now: datetime) -> _Life:
+    """What the rows of the flow's last ten seconds of life say.
+
+    A failure ends a flow unless one of its workers writes after it, as another relay does that took over.
+    """
+    workers = connection.execute(statement("flow_workers"), {"flow": flow}).fetchall()
+    failed_id, failed_at, error = _one(connection, "flow_failure", flow, (0, None, None))
+    last_error_at = None if failed_at is None else _utc(failed_at)
+    at_work = [
+        began
+        for state, row_id, recorded_at, _, _, began in workers
+        if state == "running" and row_id > failed_id and now - recorded_at <= SIGN_OF_LIFE
+    ]
+    if at_work:
+        return _Life("running", _utc(min(at_work)), error, last_error_at)
+    if failed_at is not None and all(first_id < failed_id for _, _, _, _, first_id, _ in workers):
+        return _Life("failed", last_error_at, error, last_error_at)
+    if workers:
+        last_seen = max(recorded_at for _, _, recorded_at, _, _, _ in workers)
+        return _Life("stopped", _utc(last_seen), error, last_error_at)
+    return _Life("never ran", None, None, None)
+
+
+def _relay_reached_us(connection: Connection, settings: Settings, now: datetime) -> int | None:
+    """The time up to which all outboxes are published. Whichever relay said the latest is right."""
+    reached: dict[str, int] = {}
+    for _, _, recorded_at, watermarks, _, _ in connection.execute(statement("flow_workers"), {"flow": RELAY}):
+        if now - recorded_at <= SIGN_OF_LIFE:
+            for outbox, time_us in watermarks.items():
+                reached[outbox] = max(time_us, reached.get(outbox, time_us))
+    if any(f"{schema}.outbox" not in reached for schema in settings.source_dsns):
+        return None
+    return min(reached[f"{schema}.outbox"] for schema in settings.source_dsns)
+
+
+def _waiting_in_outboxes(settings: Settings) -> _Waiting:
+    changes: dict[str, int | None] = {}
+    oldest: list[datetime] = []
+    for schema, dsn in settings.source_dsns.items():
+        try:
+            with connect(dsn, "syncline-status") as connection:
+                query = sql.SQL(_OUTBOX).format(outbox=sql.Identifier(schema, "outbox"))
+                count, oldest_epoch = connection.execute(query).fetchone() or (0, None)
+        except (SynclineError, psycopg.Error):
+            # The server's own line tells why; a missing table shows as unknown here.
+            changes[schema] = None
+            continue
+        changes[schema] = count
+        if oldest_epoch is not None:
+            oldest.append(datetime.fromtimestamp(float(oldest_epoch), UTC))
+    return _Waiting(changes, min(oldest, default=None))
+
+
+def _waiting_in_kafka(settings: Settings) -> _Waiting:
+    topics = list(policies_by_topic(settings.topic_prefix))
+    lag: LogLag = log_lag(settings.kafka_bootstrap_servers, f"{settings.topic_prefix}-{SEARCH}", topics)
+    oldest_us = lag.oldest_commit_us
+    oldest = None if oldest_us is None else datetime.fromtimestamp(oldest_us / 1e6, UTC)
+    return _Waiting({"Kafka": lag.changes}, oldest, lag.uncounted_records)
+
+
+def _next_command(flow: str, lives: dict[str, _Life]) -> str:
+    life = lives[flow]
+    if life.state == "failed":
+        kind, _, _ = (life.last_error or "").partition(":")
+        return _AFTER_FAILURE.get(kind, "read the flow's log, then: syncline run {flow}").format(flow=flow)
+    idle = _first_not_running((flow, RELAY, SEARCH), lives)
+    return f"syncline run {idle}" if idle else f"syncline verify {SEARCH}"
+
+
+def _first_not_running(flows: Iterable[str], lives: dict[str, _Life]) -> str | None:
+    return next((flow for flow in flows if lives[flow].state != "running"), None)
+
+
+def _one(connection: Connection, name: str, flow: str, default: Sequence[Any] = (0,)) -> Sequence[Any]:
+    return connection.execute(statement(name), {"flow": flow}).fetchone() or default
+
+
+def _utc(time: datetime) -> datetime:
+    return time.astimezone(UTC)
