@@ -1,0 +1,257 @@
+"""The apply step as a process runs it, with the crashes, restarts and rivals that production has.
+
+A :class:`Process` reads a log in batches, hands them to the lanes of the real :class:`LaneLogic`,
+:class:`Window`, :class:`Apply` and :class:`Deliver`, and takes snapshots at the end of an epoch as Bytewax
+does: of the lanes that were awake. When the store makes it die, it starts again from a snapshot.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor, Future
+from copy import deepcopy
+from datetime import timedelta
+from typing import Any, NamedTuple, cast
+
+from operators.apply import Apply, Emission, LaneBatch, LaneLogic, LaneState, Window, group_by_lane, lane_of
+from operators.deliver import Deliver
+from syncline.model.change import Watermark
+from syncline.model.decision import Applied, LaneWatermark
+from syncline.model.document import known
+from syncline.model.failure import Failure
+from syncline.model.part import Part
+from syncline.model.version import Version
+from syncline.policies.search_document import SearchDocument
+from syncline.policies.validation import RULES
+from syncline.stopping import Stop
+from tests.changes import NOON_US
+from tests.memory_store import Crash, MemoryStore
+
+PARTITION = "log/0"
+WINDOW_AGE_US = 5_000
+
+
+class NoWait(Stop):
+    """Lets a held place try again at once."""
+
+    def wait(self, seconds: float) -> None:
+        """No time passes."""
+
+
+class ManualClock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now_us = NOON_US
+
+    def __call__(self) -> int:
+        return self.now_us
+
+    def advance(self, microseconds: int) -> None:
+        self.now_us += microseconds
+
+
+Rank = tuple[Version, str]
+
+
+class LateWork(Future[Any]):
+    """Work in the background that is done when it is told to be, and no sooner."""
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        super().__init__()
+        self._work: Callable[[], Any] | None = work
+
+    def do(self) -> None:
+        work, self._work = self._work, None
+        if work is None:
+            return
+        try:
+            self.set_result(work())
+        except Exception as error:  # noqa: BLE001 - as an executor's thread does
+            self.set_exception(error)
+
+
+class LateCrews(Executor):
+    """Stands in for the window's threads: their work waits until :func:`do_late_work` is called."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: object, **kwargs: object) -> LateWork:
+        return LateWork(lambda: fn(*args, **kwargs))
+
+
+def do_late_work(futures: Iterable[Future[Any]]) -> None:
+    """Stands in for ``concurrent.futures.wait``."""
+    for future in futures:
+        if isinstance(future, LateWork):
+            future.do()
+
+
+class Snapshot(NamedTuple):
+    position: int
+    lanes: dict[str, LaneState]
+
+
+BEGINNING = Snapshot(0, {})
+
+
+class Process:
+    """One process of the flow, from its log to the store."""
+
+    def __init__(
+        self,
+        log: Sequence[Part],
+        store: MemoryStore,
+        clock: ManualClock,
+        *,
+        window_changes: int,
+        working_set_bytes: int,
+        may_fail: Callable[[Part], bool],
+    ) -> None:
+        self.log = log
+        self._store = store
+        self._clock = clock
+        self._window_changes = window_changes
+        self._working_set_bytes = working_set_bytes
+        self._may_fail = may_fail
+        self.snapshots = [BEGINNING]
+        self.told: set[tuple[str, Rank]] = set()
+        """Entity and rank of each change that was told as decided, or as failed."""
+        self.starts = 0
+        self._start(BEGINNING)
+
+    def _start(self, snapshot: Snapshot) -> None:
+        self.starts += 1
+        self.is_busy = False
+        self.position = snapshot.position
+        self._states = dict(snapshot.lanes)
+        self._stop = NoWait()
+        deliver = Deliver(self._store, SearchDocument(), self._working_set_bytes, self._stop)
+        apply = Apply(SearchDocument(), RULES, deliver, self._clock)
+        max_age = timedelta(microseconds=WINDOW_AGE_US)
+        self._window = Window(apply, self._window_changes, max_age, self._clock)
+        self._window._crews = cast("Any", LateCrews())
+        self._lanes = {lane: self._build(deepcopy(state)) for lane, state in self._states.items()}
+        self._awake = set(self._lanes)
+
+    def _build(self, state: LaneState | None) -> LaneLogic:
+        return LaneLogic(self._window, self._store.identity(), state)
+
+    @property
+    def is_done(self) -> bool:
+        return self.position >= len(self.log)
+
+    def read(self, count: int) -> None:
+        """Take a batch from the log, with a watermark that stands behind it."""
+        batch = self.log[self.position : self.position + count]
+        self.position += len(batch)
+        items: list[Part | Watermark] = [*batch, Watermark("log", 0, self.position)]
+
+        def hand_over() -> None:
+            for lane, lane_batch in group_by_lane(items):
+                self._wake(lane, lane_batch)
+
+        self._survive(hand_over)
+
+    def _wake(self, lane: str, batch: LaneBatch) -> None:
+        self._awake.add(lane)
+        logic = self._lanes.get(lane)
+        if logic is None:
+            logic = self._lanes[lane] = self._build(None)
+        self._told(logic.on_batch([batch])[0])
+
+    def let_time_pass(self) -> None:
+        """Long enough for the window to be over."""
+        self._clock.advance(WINDOW_AGE_US + 1)
+
+        def notify() -> None:
+            for lane, logic in self._lanes.items():
+                if logic.notify_at() is not None:
+                    self._awake.add(lane)
+                    self._told(logic.on_notify()[0])
+
+        self._survive(notify)
+
+    def let_background_work_end(self) -> None:
+        """What it came to is not yet told."""
+
+        def work() -> None:
+            if self._window._flight is not None:
+                do_late_work(self._window._flight.results)
+
+        self._survive(work)
+
+    def end_epoch(self) -> None:
+        """Take a snapshot of all that was awake."""
+        for lane in self._awake:
+            self._states[lane] = deepcopy(self._lanes[lane].snapshot())
+        self._awake = set()
+        self.snapshots.append(Snapshot(self.position, dict(self._states)))
+
+    def finish(self) -> None:
+        """Bring all of the log into the store, whatever happens on the way."""
+        starts = None
+        while starts != self.starts:
+            starts = self.starts
+            while not self.is_done:
+                self.read(7)
+            self.let_background_work_end()
+            self.let_time_pass()
+            self.end_input()
+        untold = [part for part in self.log if (part.entity, part.rank) not in self.told]
+        assert not untold, f"never told what became of {untold}"
+
+    def end_input(self) -> None:
+        """The source has ended: on a stop, or because the log holds no more."""
+
+        def end() -> None:
+            for lane, logic in self._lanes.items():
+                self._awake.add(lane)
+                self._told(logic.on_eof()[0])
+
+        self._survive(end)
+
+    def stop_and_start(self) -> None:
+        """As on a signal: what the store does not take at once stays in the last snapshot."""
+        self._stop.request()
+        self.end_input()
+        if self._stop.requested:
+            self.end_epoch()
+            self._start(self.snapshots[-1])
+
+    def die(self, epochs_lost: int) -> None:
+        """Start again at an earlier snapshot; where there are not so many, with nothing but the log."""
+        reachable = self.snapshots[: max(len(self.snapshots) - epochs_lost, 1)]
+        self.snapshots = reachable
+        self._start(reachable[-1])
+
+    def _survive(self, act: Callable[[], None]) -> None:
+        self.is_busy = True
+        try:
+            act()
+        except Crash:
+            self.die(0)
+        self.is_busy = False
+
+    def _told(self, emissions: Sequence[Emission]) -> None:
+        """What the step tells must be so in the store, now."""
+        for emission in emissions:
+            if isinstance(emission, Applied):
+                part = emission.part
+                assert self._is_in_effect(part), f"{emission.decision} told too early: {part}"
+                self.told.add((part.entity, part.rank))
+            elif isinstance(emission, Failure):
+                part = next(part for part in self.log if part.change == emission.change)
+                assert self._may_fail(part), f"a good change failed: {emission}"
+                self.told.add((part.entity, part.rank))
+            elif isinstance(emission, LaneWatermark):
+                self._watermark_told(emission)
+
+    def _watermark_told(self, mark: LaneWatermark) -> None:
+        assert mark.partition == PARTITION
+        for part in self.log[: mark.time_us]:
+            if lane_of(part.document_id) == mark.lane:
+                assert self._may_fail(part) or self._is_in_effect(part), f"{mark} told too early: {part}"
+
+    def _is_in_effect(self, part: Part) -> bool:
+        """Whether the copy reflects the change, or one that stands above it."""
+        if part.document_id not in self._store.documents:
+            return False
+        standing = known(self._store.document(part.document_id), part.entity)
+        return standing is not None and (standing.version, standing.content_hash) >= part.rank

@@ -1,0 +1,326 @@
+"""The property that the project stands on: whatever the order, the copy ends the same.
+
+Histories are generated: several entities of a few documents, with deletes, re-creations, duplicates,
+conflicts, generations, corrections, changes that break a rule and changes that the store refuses. They
+are delivered in any order and in any batches, by one process or by two rivals that own the same
+documents, through time-outs, refusals, crashes and restarts behind the copy. The documents must equal
+those of a plain reference: of each entity, the highest change that is valid and acceptable.
+
+``SYNCLINE_HISTORIES=200000 pytest tests/operators/test_convergence.py`` looks deeper.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
+from typing import NamedTuple
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from operators import apply as apply_step
+from syncline.model.document import Document
+from syncline.model.part import Part
+from syncline.model.store import Token
+from tests.changes import change_message, part_of, price, product, stock
+from tests.memory_store import Fault, MemoryStore
+from tests.operators.simulation import ManualClock, Process, do_late_work
+
+HISTORIES = int(os.environ.get("SYNCLINE_HISTORIES", "2000"))
+
+pytestmark = pytest.mark.timeout(max(180, HISTORIES // 5))
+
+SKUS = ("A", "B", "C")
+INVALID = 3
+REFUSED = 4
+CONTENTS = 5
+"""Contents 0 to 2 are good, 3 breaks a rule, 4 is refused by the store."""
+ENDLESS_WRITES = 2_000
+REFUSED_TEXT, REFUSED_NUMBER = "refused", 6_660_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def background_work_under_control() -> Iterator[None]:
+    """Windows are small here, so let small ones be written in the background, in an order that is drawn."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(apply_step, "PIPELINED_FROM", 2)
+        patch.setattr(apply_step, "wait", do_late_work)
+        yield
+
+
+class Spec(NamedTuple):
+    """One change of a history."""
+
+    sku: int
+    entity: int
+    row_version: int
+    is_delete: bool
+    content: int
+    is_first: bool
+    generation: int
+    correction: int
+
+    @property
+    def never_stands(self) -> bool:
+        return not self.is_delete and self.content in {INVALID, REFUSED}
+
+
+def _product_row(sku: str, content: int) -> dict[str, object]:
+    names = ("Kettle", "Pot", "Pan 😀", " ", REFUSED_TEXT)
+    return product(sku, name=names[content], attributes={"colour": content})
+
+
+def _price_row(sku: str, currency: str, content: int) -> dict[str, object]:
+    amounts = ("1", "12.90", "0", "5", "666")
+    return price(sku, currency, list_amount=amounts[content], sale_amount="9" if content == INVALID else None)
+
+
+def _stock_row(sku: str, warehouse: str, content: int) -> dict[str, object]:
+    reserved = 99 if content == INVALID else 1
+    return stock(
+        sku, warehouse, on_hand=REFUSED_NUMBER if content == REFUSED else 10 + content, reserved=reserved
+    )
+
+
+ENTITIES: tuple[tuple[str, Callable[[str, int], dict[str, object]]], ...] = (
+    ("product", _product_row),
+    ("price", lambda sku, content: _price_row(sku, "EUR", content)),
+    ("price", lambda sku, content: _price_row(sku, "USD", content)),
+    ("stock", lambda sku, content: _stock_row(sku, "W1", content)),
+    ("stock", lambda sku, content: _stock_row(sku, "W2", content)),
+)
+
+
+@cache
+def part(spec: Spec) -> Part:
+    """Through the real decode and transform; one part for each spec, as one event is one message."""
+    entity_type, row = ENTITIES[spec.entity]
+    message = change_message(
+        entity_type,
+        row(SKUS[spec.sku], spec.content),
+        spec.row_version,
+        "delete" if spec.is_delete else "upsert",
+        is_first=spec.is_first,
+        headers=[("generation", str(spec.generation).encode())],
+    )
+    made = part_of(message)
+    version = made.change.version._replace(correction=spec.correction)
+    return made._replace(change=made.change._replace(version=version))
+
+
+def refuses(document: Document) -> str | None:
+    """What no part may bring into the store."""
+    if document.get("name") == REFUSED_TEXT:
+        return "name"
+    if any(each["list_e4"] == REFUSED_NUMBER for each in document["prices"].values()):
+        return "price"
+    if any(each["on_hand"] == REFUSED_NUMBER for each in document["stock"]["by_warehouse"].values()):
+        return "stock"
+    return None
+
+
+def reference(history: Iterable[Spec]) -> dict[str, Document]:
+    """The documents as they must end, computed without the code under test."""
+    winners: dict[tuple[int, int], Part] = {}
+    for spec in history:
+        if spec.never_stands:
+            continue
+        challenger, key = part(spec), (spec.sku, spec.entity)
+        if key not in winners or challenger.rank > winners[key].rank:
+            winners[key] = challenger
+    documents: dict[str, Document] = {}
+    for (sku, entity), winner in sorted(winners.items()):
+        document = documents.setdefault(
+            SKUS[sku], {"sku": SKUS[sku], "prices": {}, "warehouses": {}, "hidden": True, "entities": {}}
+        )
+        document["entities"][winner.entity] = (list(winner.version), winner.change.content_hash)
+        if winner.change.op == "delete":
+            continue
+        if ENTITIES[entity][0] == "product":
+            document |= {"hidden": False, "product": winner.body}
+        else:
+            section = "prices" if ENTITIES[entity][0] == "price" else "warehouses"
+            document[section][winner.slot] = winner.body
+    return documents
+
+
+def plain(store: MemoryStore) -> dict[str, Document]:
+    """The store's documents in the shape of the reference, without clocks, times and event ids."""
+    return {sku: _plain(orjson.loads(stored.body)) for sku, stored in store.documents.items()}
+
+
+def _plain(document: Document) -> Document:
+    sync, stock_section = document.pop("_sync"), document.pop("stock")
+    warehouses = stock_section.pop("by_warehouse")
+    on_hand = sum(each["on_hand"] for each in warehouses.values())
+    reserved = sum(each["reserved"] for each in warehouses.values())
+    available = on_hand - reserved
+    assert stock_section == {
+        "on_hand": on_hand,
+        "reserved": reserved,
+        "available": available,
+        "in_stock": available > 0,
+    }
+    outcome = {
+        "sku": document.pop("sku"),
+        "prices": document.pop("prices"),
+        "warehouses": warehouses,
+        "hidden": sync["hidden"],
+        "entities": {entity: (said["version"], said["hash"]) for entity, said in sync["entities"].items()},
+    }
+    return {**outcome, "product": document} if document else outcome
+
+
+class Delivery(NamedTuple):
+    """How a history reaches the store."""
+
+    repeats: list[tuple[int, bool]]
+    """Changes that are in a log once more: which, and in which of two."""
+    rival: list[bool]
+    """For each change, whether the second process delivers it."""
+    steps: list[tuple[bool, str, int]]
+    """What the processes do, in turn: whether it is the second, what, and how much."""
+    faults: list[Fault]
+    read_faults: list[Fault]
+    interleaved: list[int]
+    """How many of the steps run inside the writes, one entry a write: between its read and its writing."""
+    window_changes: int
+    working_set_bytes: int
+
+
+IN_ORDER = Delivery([], [], [], [], [], [], window_changes=1_000, working_set_bytes=1 << 20)
+
+
+class Delivering:
+    """Runs one delivery of one history to its end."""
+
+    def __init__(self, history: Sequence[Spec], delivery: Delivery) -> None:
+        self.store = MemoryStore(refuses)
+        self.store.write_faults.extend(delivery.faults)
+        self.store.read_faults.extend(delivery.read_faults)
+        self.store.before_write = self._let_others_in
+        logs: tuple[list[Part], list[Part]] = ([], [])
+        for spec, by_rival in zip(history, [*delivery.rival, *[False] * len(history)], strict=False):
+            logs[by_rival].append(part(spec))
+        for number, by_rival in delivery.repeats:
+            logs[by_rival].append(part(history[number % len(history)]))
+        clock = ManualClock()
+        self.processes = tuple(
+            Process(
+                log,
+                self.store,
+                clock,
+                window_changes=delivery.window_changes,
+                working_set_bytes=delivery.working_set_bytes,
+                may_fail=never_stands,
+            )
+            for log in logs
+        )
+        self._steps = iter(delivery.steps)
+        self._interleaved = iter(delivery.interleaved)
+        self._depth = 0
+        self._clocks: dict[str, tuple[Token, int]] = {}
+
+    def run(self) -> dict[str, Document]:
+        for step in self._steps:
+            self._step(*step)
+        for process in self.processes:
+            process.finish()
+        self._check_clocks()
+        return plain(self.store)
+
+    def _step(self, by_rival: bool, what: str, much: int) -> None:
+        process = self.processes[by_rival]
+        if process.is_busy:
+            return
+        match what:
+            case "read":
+                process.read(much)
+            case "time":
+                process.let_time_pass()
+            case "background":
+                process.let_background_work_end()
+            case "epoch":
+                process.end_epoch()
+            case "die":
+                process.die(much)
+            case "stop":
+                process.stop_and_start()
+
+    def _check_clocks(self) -> None:
+        """The clock of a document grows with every write of it."""
+        for sku, (body, token) in self.store.documents.items():
+            seen_token, seen = self._clocks.get(sku, (None, 0))
+            if token != seen_token:
+                version = orjson.loads(body)["_sync"]["version"]
+                assert version > seen, f"the clock of {sku} went from {seen} to {version}"
+                self._clocks[sku] = token, version
+
+    def _let_others_in(self) -> None:
+        assert len(self.store.writes) < ENDLESS_WRITES, "the writes find no end"
+        self._check_clocks()
+        if self._depth:
+            return
+        self._depth += 1
+        for _ in range(next(self._interleaved, 0)):
+            if (step := next(self._steps, None)) is not None:
+                self._step(*step)
+        self._depth -= 1
+
+
+def never_stands(part: Part) -> bool:
+    """Whether the part breaks a rule or is refused: only those may fail."""
+    body = part.body or {}
+    return (
+        body.get("name") in {" ", REFUSED_TEXT}
+        or body.get("sale_e4") == 90_000
+        or body.get("list_e4") == REFUSED_NUMBER
+        or body.get("reserved") == 99
+        or body.get("on_hand") == REFUSED_NUMBER
+    )
+
+
+specs = st.builds(
+    Spec,
+    sku=st.sampled_from([0, 0, 0, 1, 1, 2]),
+    entity=st.integers(0, len(ENTITIES) - 1),
+    row_version=st.integers(1, 4),
+    is_delete=st.sampled_from([False, False, False, True]),
+    content=st.integers(0, CONTENTS - 1),
+    is_first=st.booleans(),
+    generation=st.sampled_from([1, 1, 1, 1, 2]),
+    correction=st.sampled_from([0, 0, 0, 0, 1]),
+)
+histories = st.lists(specs, min_size=1, max_size=16)
+acts = st.one_of(
+    st.tuples(st.just("read"), st.integers(1, 5)),
+    st.tuples(st.sampled_from(["time", "time", "epoch", "background", "stop"]), st.just(0)),
+    st.tuples(st.just("die"), st.integers(0, 3)),
+)
+deliveries = st.builds(
+    Delivery,
+    repeats=st.lists(st.tuples(st.integers(0, 13), st.booleans()), max_size=6),
+    rival=st.lists(st.booleans(), max_size=14),
+    steps=st.lists(st.tuples(st.booleans(), acts).map(lambda step: (step[0], *step[1])), max_size=16),
+    faults=st.lists(st.sampled_from(Fault), max_size=6),
+    read_faults=st.lists(st.sampled_from([Fault.NONE, Fault.UNAVAILABLE]), max_size=3),
+    interleaved=st.lists(st.integers(0, 3), max_size=8),
+    window_changes=st.sampled_from([1, 2, 3, 1_000]),
+    working_set_bytes=st.sampled_from([0, 700, 1 << 20]),
+)
+
+
+@settings(
+    max_examples=HISTORIES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(history=histories, delivery=deliveries)
+def test_any_delivery_of_a_history_ends_in_the_same_documents(
+    history: list[Spec], delivery: Delivery
+) -> None:
+    delivered = Delivering(history, delivery).run()
+
+    assert delivered == Delivering(history, IN_ORDER).run()
+    assert delivered == reference(history)

@@ -1,0 +1,195 @@
+"""The working set only saves reads; Deliver asks until the store has an answer for every write."""
+
+import orjson
+import pytest
+
+from operators.deliver import CREWS, Deliver, Held, WorkingSet, crew_of
+from syncline.model.errors import Unavailable
+from syncline.model.store import Outcome, Token, Write
+from syncline.policies.search_document import SearchDocument
+from tests.memory_store import Fault, MemoryStore
+from tests.operators.simulation import NoWait
+
+
+def stored(size_bytes: int, sequence_number: int = 0) -> Held:
+    return Held(b"x" * size_bytes, Token(sequence_number, 1))
+
+
+class TestWorkingSet:
+    def test_holds_what_was_put(self) -> None:
+        held = WorkingSet(max_bytes=100)
+        held.put("A", stored(10))
+
+        assert held.get("A") == stored(10)
+        assert held.get("B") is None
+
+    def test_lets_the_longest_unused_go_when_it_is_full(self) -> None:
+        held = WorkingSet(max_bytes=100)
+        for document_id in ("A", "B", "C"):
+            held.put(document_id, stored(33))
+        held.get("A")
+        held.put("D", stored(33))
+
+        assert {id_ for id_ in "ABCD" if held.get(id_)} == {"A", "C", "D"}
+
+    def test_never_holds_more_than_its_bytes(self) -> None:
+        held = WorkingSet(max_bytes=100)
+        for number in range(50):
+            held.put(str(number), stored(number))
+            assert sum(len(document.body) for n in range(50) if (document := held.get(str(n)))) <= 100
+
+    def test_putting_a_document_again_counts_it_once(self) -> None:
+        held = WorkingSet(max_bytes=100)
+        for sequence_number in range(5):
+            held.put("A", stored(60, sequence_number))
+        held.put("B", stored(40))
+
+        assert held.get("A") == stored(60, 4)
+        assert held.get("B") == stored(40)
+
+    def test_discarding_makes_room(self) -> None:
+        held = WorkingSet(max_bytes=100)
+        held.put("A", stored(60))
+        held.discard("A")
+        held.discard("never there")
+        held.put("B", stored(60))
+        held.put("C", stored(40))
+
+        assert held.get("A") is None
+        assert held.get("B") == stored(60)
+        assert held.get("C") == stored(40)
+
+    def test_a_document_larger_than_the_whole_set_is_not_held(self) -> None:
+        held = WorkingSet(max_bytes=100)
+        held.put("A", stored(10))
+        held.put("B", stored(101))
+
+        assert held.get("B") is None
+
+    def test_of_no_bytes_holds_nothing(self) -> None:
+        held = WorkingSet(max_bytes=0)
+        held.put("A", stored(1))
+
+        assert held.get("A") is None
+
+
+def test_each_document_has_one_crew_for_ever() -> None:
+    assert {sku: crew_of(sku) for sku in ("SKU-1", "SKU-2", "Ünïcode", "😀", "")} == {
+        "SKU-1": 0,
+        "SKU-2": 2,
+        "Ünïcode": 0,
+        "😀": 0,
+        "": 0,
+    }
+    assert {crew_of(str(number)) for number in range(100)} == set(range(CREWS))
+
+
+class TestDeliver:
+    def setup_method(self) -> None:
+        self.store = MemoryStore()
+        self.stop = NoWait()
+        self.deliver = self.another()
+
+    def another(self, working_set_bytes: int = 1_000) -> Deliver:
+        return Deliver(self.store, SearchDocument(), working_set_bytes, self.stop)
+
+    def write(self, document_id: str, content: int, expected: Token | None = None) -> Token | None:
+        body = orjson.dumps({"content": content})
+        return self.deliver.write([Write(document_id, body, expected)])[document_id].token
+
+    def test_reads_all_that_it_does_not_hold_in_one_call(self) -> None:
+        self.write("A", 1)
+        reader = self.another()
+
+        copies = reader.load({"A": False, "B": False})
+
+        assert self.store.reads == [["A", "B"]]
+        assert copies["A"].document == {"content": 1}
+        assert copies["A"].token == self.store.documents["A"].token
+        assert copies["B"] == (SearchDocument().empty("B"), None)
+
+    def test_what_may_be_new_is_not_read(self) -> None:
+        copies = self.deliver.load({"A": True})
+
+        assert self.store.reads == []
+        assert copies["A"] == (SearchDocument().empty("A"), None)
+
+    def test_what_it_wrote_is_not_read_again_even_if_it_may_be_new(self) -> None:
+        token = self.write("A", 1)
+
+        for may_be_new in (True, False):
+            assert self.deliver.load({"A": may_be_new})["A"] == ({"content": 1}, token)
+        assert self.store.reads == []
+
+    def test_a_loaded_document_may_be_changed_without_harm_to_the_working_set(self) -> None:
+        self.write("A", 1)
+        self.deliver.load({"A": False})["A"].document["content"] = 99
+
+        assert self.deliver.load({"A": False})["A"].document == {"content": 1}
+
+    def test_after_it_was_turned_away_it_reads_again(self) -> None:
+        token = self.write("A", 1)
+        other = self.another()
+        other.write([Write("A", b'{"content":2}', token)])
+
+        result = self.deliver.write([Write("A", b'{"content":3}', token)])["A"]
+
+        assert result.outcome is Outcome.ALREADY_NEWER
+        assert self.deliver.load({"A": False})["A"].document == {"content": 2}
+        assert self.store.reads == [["A"]]
+
+    def test_after_a_refusal_it_reads_again(self) -> None:
+        self.store = MemoryStore(lambda document: "no" if document["content"] == 2 else None)
+        self.deliver = self.another()
+        token = self.write("A", 1)
+
+        assert self.deliver.write([Write("A", b'{"content":2}', token)])["A"].reason == "no"
+        assert self.deliver.load({"A": False})["A"].document == {"content": 1}
+        assert self.store.reads == [["A"]]
+
+    def test_asks_again_for_the_writes_that_were_turned_back_and_only_for_them(self) -> None:
+        self.store.write_faults.extend([Fault.RETRY_EVERY_SECOND, Fault.RETRY])
+
+        results = self.deliver.write([Write(id_, b"{}", None) for id_ in "ABCD"])
+
+        assert {id_: result.outcome for id_, result in results.items()} == dict.fromkeys(
+            "ABCD", Outcome.WRITTEN
+        )
+        assert [[write.document_id for write in call] for call in self.store.writes] == [
+            ["A", "B", "C", "D"],
+            ["A", "C"],
+            ["A", "C"],
+        ]
+
+    def test_holds_its_place_while_the_store_is_away(self) -> None:
+        self.store.write_faults.extend([Fault.UNAVAILABLE] * 5)
+        self.store.read_faults.extend([Fault.UNAVAILABLE] * 5)
+
+        token = self.write("A", 1)
+
+        assert self.another().load({"A": False})["A"].token == token
+
+    def test_a_write_that_was_taken_although_its_answer_was_lost_is_turned_away_the_second_time(self) -> None:
+        self.store.write_faults.append(Fault.UNAVAILABLE_AFTER_WRITE)
+
+        result = self.deliver.write([Write("A", b'{"content":1}', None)])["A"]
+
+        assert result.outcome is Outcome.ALREADY_NEWER
+        assert self.deliver.load({"A": False})["A"].document == {"content": 1}
+
+    def test_a_stop_lets_go_of_the_store(self) -> None:
+        self.store.write_faults.extend([Fault.UNAVAILABLE] * 3)
+        self.stop.request()
+
+        with pytest.raises(Unavailable):
+            self.write("A", 1)
+        assert len(self.store.writes) == 1
+
+    def test_a_stop_keeps_nothing_back_that_the_store_takes_at_once(self) -> None:
+        self.stop.request()
+
+        assert self.write("A", 1) is not None
+
+    def test_nothing_to_write_asks_nothing(self) -> None:
+        assert self.deliver.write([]) == {}
+        assert self.store.writes == []

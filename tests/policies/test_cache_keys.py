@@ -1,0 +1,23 @@
+"""A change makes stale the product's page, the price by itself, and the listings of the category."""
+
+import pytest
+
+from syncline.model.part import Part
+from syncline.policies.cache_keys import cache_keys
+from tests.changes import price_part, product_part, stock_part
+
+
+@pytest.mark.parametrize(
+    ("part", "keys"),
+    [
+        (product_part(), {"product:SKU-1", "category:kitchen"}),
+        (product_part(category=None), {"product:SKU-1"}),
+        (price_part(), {"product:SKU-1", "price:SKU-1:EUR"}),
+        (price_part(2, "delete"), {"product:SKU-1", "price:SKU-1:EUR"}),
+        (stock_part(), {"product:SKU-1"}),
+        (stock_part(2, "delete"), {"product:SKU-1"}),
+    ],
+    ids=["product", "product of no category", "price", "deleted price", "stock", "deleted stock"],
+)
+def test_stale_keys(part: Part, keys: set[str]) -> None:
+    assert set(cache_keys(part)) == keys

@@ -1,0 +1,19 @@
+"""Each topic belongs to one entity of one owner."""
+
+from syncline.policies.ownership import policies_by_topic
+
+
+def test_each_entity_travels_on_its_owner_s_topic() -> None:
+    owners = {topic: (policy.owner, policy.type) for topic, policy in policies_by_topic("syncline").items()}
+
+    assert owners == {
+        "syncline.catalog.product": ("catalog", "product"),
+        "syncline.pricing.price": ("pricing", "price"),
+        "syncline.warehouse.stock": ("warehouse", "stock"),
+    }
+
+
+def test_prices_and_stock_exist_several_times_for_a_product() -> None:
+    slotted = {policy.type: policy.slotted for policy in policies_by_topic("any").values()}
+
+    assert slotted == {"product": False, "price": True, "stock": True}
