@@ -1,0 +1,47 @@
+"""How fresh a copy is: the time up to which everything committed is in it."""
+
+import time
+from datetime import timedelta
+
+from syncline.model.errors import Unavailable
+from syncline.policies.ownership import policies_by_topic
+from syncline.postgres import Connection, connect
+from syncline.settings import Settings
+
+_POLL_SECONDS = 0.1
+
+_WATERMARKS = """
+SELECT watermarks FROM (
+    SELECT DISTINCT ON (run, worker) state, watermarks
+    FROM sync.status
+    WHERE flow = %s AND recorded_at > clock_timestamp() - interval '10 seconds'
+    ORDER BY run, worker, recorded_at DESC
+) AS newest
+WHERE state = 'running'
+"""
+
+
+def lowest_watermark_us(connection: Connection, flow: str, settings: Settings) -> int | None:
+    """The lowest watermark over all partitions and workers; ``None`` until each partition had one."""
+    lowest: dict[str, int] = {}
+    for (watermarks,) in connection.execute(_WATERMARKS, (flow,)):
+        for partition, time_us in watermarks.items():
+            lowest[partition] = min(time_us, lowest.get(partition, time_us))
+    expected = len(policies_by_topic(settings.topic_prefix)) * settings.topic_partitions
+    return min(lowest.values()) if len(lowest) >= expected else None
+
+
+def wait_until_fresh(flow: str, settings: Settings, timeout: timedelta) -> None:
+    """Wait until everything that is committed now is in the copy. Raises ``Unavailable``."""
+    deadline = time.monotonic() + timeout.total_seconds()
+    with connect(settings.postgres_dsn.get_secret_value()) as connection:
+        answer = connection.execute("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+        (now_us,) = answer.fetchone() or (0,)
+        while (reached_us := lowest_watermark_us(connection, flow, settings)) is None or reached_us < now_us:
+            if time.monotonic() > deadline:
+                behind = "unknown" if reached_us is None else f"{(now_us - reached_us) / 1e6:.1f} s behind"
+                raise Unavailable(
+                    f"{flow} is not fresh after {timeout.total_seconds():.0f} s ({behind}); "
+                    "run: syncline status"
+                )
+            time.sleep(_POLL_SECONDS)

@@ -1,0 +1,138 @@
+"""kill -9 of the flow and of the relay, while the shop is at work: nothing lost, order held."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import groupby
+
+import pytest
+
+from syncline.flow_processes import FlowProcesses
+from syncline.services.shop import Progress, Shop
+from tests.acceptance.world import Published, World
+
+CHANGES = 20_000
+RATE = 1_000
+KILLS = ("search", "relay", "search", "relay")
+
+
+@pytest.mark.timeout(300)
+def test_nothing_is_lost_or_out_of_order_when_flow_and_relay_are_killed_twice(shop_world: World) -> None:
+    shop = Shop(shop_world.settings.source_dsns, seed=7)
+    shop.seed_products(1_000)
+    running: dict[str, FlowProcesses] = {}
+    starters: dict[str, Callable[[], FlowProcesses]] = {
+        "relay": shop_world.relay,
+        "search": shop_world.search,
+    }
+
+    def start(name: str) -> None:
+        running[name] = starters[name]()
+        running[name].start()
+
+    kill_at = [CHANGES * (number + 1) // (len(KILLS) + 1) for number in range(len(KILLS))]
+    waiting = list(zip(kill_at, KILLS, strict=True))
+
+    def kill_when_due(progress: Progress) -> None:
+        if waiting and progress.changes >= waiting[0][0]:
+            _, name = waiting.pop(0)
+            running[name].kill()
+            start(name)
+
+    try:
+        for name in starters:
+            start(name)
+        shop.run(RATE, changes=CHANGES, on_progress=kill_when_due)
+        assert not waiting, "not every kill took place"
+        shop_world.wait_until_fresh()
+    finally:
+        for processes in running.values():
+            processes.stop()
+
+    report = shop_world.verify()
+    assert report.is_clean, report.differing_keys
+    assert report.equal == report.compared >= 1_000
+    published = shop_world.published()
+    assert_first_publication_is_in_version_order(published)
+    assert_repeats_are_contiguous_replays(published)
+
+
+def assert_first_publication_is_in_version_order(partitions: list[list[Published]]) -> None:
+    for partition in partitions:
+        newest: dict[str, tuple[int, bool]] = {}
+        seen: set[tuple[str, tuple[int, bool]]] = set()
+        for message in partition:
+            if (message.entity, message.version) in seen:
+                continue
+            seen.add((message.entity, message.version))
+            assert message.version > newest.get(message.entity, (0, False)), message
+            newest[message.entity] = message.version
+
+
+def assert_repeats_are_contiguous_replays(partitions: list[list[Published]]) -> None:
+    """A tenure repeats only what was published last before it, all of it, in the order of ``seq``.
+
+    A row that became visible late may stand among the repeated ones: it is new.
+    """
+    for partition in partitions:
+        first: list[int] = []
+        for _, tenure in groupby(partition, key=lambda message: message.tenure):
+            messages = [message.seq for message in tenure]
+            assert len(messages) == len(set(messages)), "a tenure repeated itself"
+            repeats = [seq for seq in messages if seq in set(first)]
+            assert repeats == sorted(repeats)
+            assert set(repeats) == set(first[len(first) - len(repeats) :])
+            first += [seq for seq in messages if seq not in set(repeats)]
+
+
+@contextmanager
+def blackhole() -> Iterator[int]:
+    """A port that takes connections and never answers, as a server does that hangs."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        held: list[socket.socket] = []
+
+        def accept() -> None:
+            try:
+                while True:
+                    held.append(server.accept()[0])
+            except OSError:
+                return
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        yield int(server.getsockname()[1])
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        for connection in held:
+            connection.close()
+
+
+@pytest.mark.timeout(120)
+def test_a_kill_between_the_write_and_its_invalidation_leaves_no_stale_cache_key(shop_world: World) -> None:
+    with shop_world.database() as database, shop_world.cache() as cache, shop_world.relay():
+        key = f"product:{shop_world.settings.topic_prefix}"
+        cache.set(key, b"stale")
+        with blackhole() as port:
+            hanging = shop_world.settings.model_copy(update={"redis_url": f"redis://127.0.0.1:{port}/0"})
+            search = shop_world.search(settings=hanging)
+            search.start()
+            database.execute(
+                "INSERT INTO catalog.products (sku, name) VALUES (%s, 'Tea')",
+                (shop_world.settings.topic_prefix,),
+            )
+            wait_for_document(shop_world, shop_world.settings.topic_prefix)
+            search.kill()
+        assert cache.get(key) == b"stale", "the kill came too late to prove anything"
+        with shop_world.search():
+            deadline = time.monotonic() + 60
+            while cache.exists(key):
+                assert time.monotonic() < deadline, "the stale entry was never removed"
+
+
+def wait_for_document(world: World, sku: str) -> None:
+    deadline = time.monotonic() + 60
+    with world.elasticsearch() as elasticsearch:
+        while not elasticsearch.exists(index=world.settings.search_alias, id=sku):
+            assert time.monotonic() < deadline, f"{sku} never reached the index"
