@@ -4,6 +4,7 @@ Everything here may be run again; what is there stays as it is, but for the inde
 fields may be added.
 """
 
+import logging
 import shutil
 from importlib import resources
 from pathlib import Path
@@ -48,7 +49,9 @@ def topics(settings: Settings) -> list[NewTopic]:
 
 def create_topics(settings: Settings) -> list[str]:
     """Create the topics that are missing, and return their names."""
-    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
+    admin = AdminClient(
+        {"bootstrap.servers": settings.kafka_bootstrap_servers}, logger=logging.getLogger("kafka")
+    )
     created = []
     try:
         for name, done in admin.create_topics(topics(settings), request_timeout=TIMEOUT_SECONDS).items():

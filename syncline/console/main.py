@@ -5,9 +5,16 @@ import sys
 import typer
 
 from syncline.console import shop, stack
+from syncline.console.demo import demo
+from syncline.console.run import run
+from syncline.console.setup import setup
+from syncline.console.status import status
+from syncline.console.verify import verify
 from syncline.model.errors import SynclineError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+for verb in (demo, setup, run, status, verify):
+    app.command()(verb)
 app.add_typer(stack.app, name="stack")
 app.add_typer(shop.app, name="shop")
 

@@ -3,7 +3,6 @@
 from datetime import timedelta
 from typing import Annotated
 
-import orjson
 import typer
 from rich.console import Console
 
@@ -25,7 +24,7 @@ def verify(
     """Compare every document with the source tables, field by field; exit code 1 when any differ."""
     with Console(stderr=True).status(f"Comparing {flow} with its sources ..."):
         report = verify_copy(flow, Settings(), timedelta(seconds=settle), None if show_all else SHOWN)
-    typer.echo(_as_json(report) if as_json else as_text(report))
+    typer.echo(report.to_json() if as_json else as_text(report))
     if not report.is_clean:
         raise typer.Exit(1)
 
@@ -66,11 +65,3 @@ def _shorten(value: str | None) -> str:
     if value is None:
         return "nothing"
     return value if len(value) <= _LONGEST_VALUE else f"{value[:_LONGEST_VALUE]}..."
-
-
-def _as_json(report: VerificationReport) -> str:
-    return orjson.dumps(
-        report,
-        default=lambda difference: difference._asdict(),
-        option=orjson.OPT_INDENT_2,
-    ).decode()
