@@ -10,8 +10,10 @@ see the lag; recovery reads the snapshot alone.
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NoReturn, cast
@@ -37,7 +39,12 @@ _log = structlog.get_logger()
 _kafka_log = logging.getLogger("kafka")
 
 SNAPSHOT_FORMAT = 1
-METADATA_TIMEOUT_SECONDS = 10.0
+ASK_AGAIN_SECONDS = 1.0
+ASK_TIMEOUT_SECONDS = 0.2
+METADATA_TIMEOUT_SECONDS = 3.0
+"""Short, since a stop that is requested meanwhile waits for it."""
+NEW_TOPIC_SECONDS = 2.0
+"""How long after its creation a topic may still be unknown to the broker that is asked."""
 
 _DENIED = frozenset(
     {
@@ -96,6 +103,8 @@ class Poller:
         self._buffers: dict[int, deque[Message]] = {}
         self._rounds: dict[int, int] = {}
         self._round = 0
+        self._is_away = False
+        self._ask_at = 0.0
         self._consumer = Consumer(
             {
                 "bootstrap.servers": settings.bootstrap_servers,
@@ -110,10 +119,15 @@ class Poller:
                 "queued.max.messages.kbytes": 65_536,
                 "message.max.bytes": 16_777_216,
                 "fetch.message.max.bytes": 16_777_216,
-                "error_cb": _tell,
+                "error_cb": self._tell,
             },
             logger=_kafka_log,
         )
+
+    def _tell(self, error: KafkaError) -> None:
+        _tell(error)
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001
+            self._is_away = True
 
     def add(self, partition: int, offsets: Offsets) -> None:
         self._buffers[partition] = deque()
@@ -152,9 +166,10 @@ class Poller:
 
     def _poll(self) -> None:
         self._round += 1
-        self._on_poll()
         # Wait for the first message only: consume() with a time-out would wait for a full batch.
         first = self._consumer.poll(self._settings.poll_ms / 1000)
+        if self._is_there(first):
+            self._on_poll()
         if first is None:
             return
         rest = self._consumer.consume(self._settings.batch_messages - 1, timeout=0)
@@ -166,15 +181,27 @@ class Poller:
                 read = _read(message, received_at_us)
                 self._buffers[read.partition].append(read)
 
+    def _is_there(self, message: KafkaMessage | None) -> bool:
+        """Whether Kafka can be read: one that is lost looks like an idle log."""
+        if message is not None and message.error() is None:
+            self._is_away = False
+        elif self._is_away and time.monotonic() >= self._ask_at:
+            self._ask_at = time.monotonic() + ASK_AGAIN_SECONDS
+            with suppress(KafkaException):
+                self._consumer.list_topics(timeout=ASK_TIMEOUT_SECONDS)
+                self._is_away = False
+        return not self._is_away
+
     def _check(self, error: KafkaError, message: KafkaMessage) -> None:
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
             self._at_end.add((message.topic(), message.partition()))
             return
+        doing = f"reading {message.topic()}/{message.partition()}"
         try:
-            raise_typed(error, "reading from Kafka")
+            raise_typed(error, doing)
         except Unavailable as passing:
             # The client reconnects by itself; until then there is nothing to read.
-            _log.warning("holding the place", doing="reading from Kafka", error=str(passing))
+            _log.warning("holding the place", doing=doing, error=str(passing))
 
 
 def _tell(error: KafkaError) -> None:
@@ -287,13 +314,17 @@ class KafkaSource(FixedPartitionedSource[Message, State]):
                 topics = consumer.list_topics(timeout=METADATA_TIMEOUT_SECONDS).topics
             except KafkaException as error:
                 raise_typed(error.args[0], "asking Kafka about its topics")
-            return {name: len(topic.partitions) for name, topic in topics.items()}
+            return {name: len(topics[name].partitions) for name in self._topics if name in topics}
 
         try:
             known = hold_place(self._stop, "asking Kafka about its topics")(ask)
+            deadline = time.monotonic() + NEW_TOPIC_SECONDS
+            while len(known) < len(self._topics) and time.monotonic() < deadline and not self._stop.requested:
+                self._stop.wait(0.1)
+                known = hold_place(self._stop, "asking Kafka about its topics")(ask)
         finally:
             consumer.close()
         missing = [topic for topic in self._topics if topic not in known]
         if missing:
             raise MissingResource(f"Kafka has no topic {', '.join(missing)}; run: syncline setup")
-        return {topic: known[topic] for topic in self._topics}
+        return known

@@ -18,8 +18,8 @@ _log = structlog.get_logger()
 def hold_place(stop: Stop, doing: str) -> Retrying:
     """Try again on a transient error until it works or a stop is requested; then the error is raised.
 
-    The n-th wait is drawn evenly from 0 to ``0.1 s * 2**n``, at most 10 s: exponential backoff with full
-    jitter (M. Brooker, "Exponential Backoff And Jitter", 2015).
+    The n-th wait is drawn evenly from 0 to ``0.1 s * 2**(n - 1)``, at most 10 s: exponential backoff with
+    full jitter (M. Brooker, "Exponential Backoff And Jitter", 2015).
     """
 
     def tell(state: RetryCallState) -> None:
