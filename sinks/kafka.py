@@ -6,7 +6,7 @@ lock. Readers with ``isolation.level=read_committed`` see each batch once it is 
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
 
 import bytewax.operators as op
@@ -56,6 +56,7 @@ _DENIED = frozenset(
     }
 )
 _MISSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC})  # noqa: SLF001
+_PURGED = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})  # noqa: SLF001
 _TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
 
 
@@ -83,6 +84,7 @@ class KafkaTransactions:
     def fence(self) -> None:
         """Shut out every earlier holder of the transactional id, and undo what it left unfinished."""
         self._producer = None
+        self._partitions.clear()
         producer = Producer(self._configuration, logger=_kafka_log)
         try:
             producer.init_transactions(FENCE_TIMEOUT_SECONDS)
@@ -107,18 +109,36 @@ class KafkaTransactions:
         On ``Unavailable`` it is not known whether the batch was taken: fence before the next try.
         """
         refused: dict[int, Refused] = {}
+        suspects: set[int] = set()
+        may_purge = False
         while True:
-            failed = self._append([pair for pair in enumerate(records) if pair[0] not in refused])
+            candidates = [pair for pair in enumerate(records) if pair[0] not in refused]
+            failed = self._append(candidates, suspects)
             if not failed:
                 return refused
-            for index, error in failed.items():
-                if error.code() not in _TOO_LARGE:
+            too_large = {index for index, error in failed.items() if error.code() in _TOO_LARGE}
+            for error in failed.values():
+                # With one that is too large the client drops what it has not sent yet, and after it one
+                # transaction more, by which it gets its numbering right again.
+                if error.code() not in _TOO_LARGE and not (
+                    error.code() in _PURGED and (too_large or may_purge)
+                ):
                     raise self._typed(error)
+            for index in too_large & suspects:
                 refused[index] = Refused(f"Kafka takes no record of {_size(records[index])} bytes")
+            suspects |= too_large
+            may_purge = bool(too_large)
 
-    def _append(self, records: Sequence[tuple[int, Record]]) -> dict[int, KafkaError]:
-        """Append all or, where any of them fails, none; return the errors by index."""
+    def _append(self, records: Sequence[tuple[int, Record]], alone: Set[int]) -> dict[int, KafkaError]:
+        """Append all or, where any of them fails, none; return the errors by index.
+
+        The broker refuses a request as a whole, whichever of its records is too large: those ``alone``
+        get a request each.
+        """
         producer = self._held
+        for topic in {record.topic for _, record in records}:
+            # A missing one is told at once; the client would look for it until the transaction times out.
+            self.partition_count(topic)
         failed: dict[int, KafkaError] = {}
 
         def check(index: int, error: KafkaError | None, _message: KafkaMessage) -> None:
@@ -128,17 +148,23 @@ class KafkaTransactions:
         try:
             producer.begin_transaction()
             for index, record in records:
+                if index in alone:
+                    producer.flush(TIMEOUT_SECONDS)
                 try:
                     _produce(producer, record, partial(check, index))
                 except KafkaException as error:
                     failed[index] = error.args[0]
+                if index in alone:
+                    producer.flush(TIMEOUT_SECONDS)
+                    if failed:
+                        break
             producer.flush(TIMEOUT_SECONDS)
             if failed:
                 producer.abort_transaction(TIMEOUT_SECONDS)
             else:
                 producer.commit_transaction(TIMEOUT_SECONDS)
-        except KafkaException as error:
-            raise self._typed(error.args[0]) from error
+        except (KafkaException, SystemError) as error:
+            raise self._typed(_kafka_error(error)) from error
         return failed
 
     @property
@@ -156,6 +182,16 @@ class KafkaTransactions:
         if code in _MISSING:
             return MissingResource(f"{text}; run: syncline setup")
         return Unavailable(text)
+
+
+def _kafka_error(error: KafkaException | SystemError) -> KafkaError:
+    """The client raises what is fatal to it from whatever calls back next; where that is a delivery report,
+    Python makes a ``SystemError`` of it."""
+    cause = error if isinstance(error, KafkaException) else error.__cause__
+    if not isinstance(cause, KafkaException):
+        raise error
+    fatal: KafkaError = cause.args[0]
+    return fatal
 
 
 def _produce(
