@@ -74,8 +74,10 @@ def _latency(step: Step, histogram: LatencyHistogram) -> StepLatency:
 
 def latency_table(latencies: Sequence[StepLatency]) -> Table:
     """For a terminal; narrow enough for 80 columns."""
-    numbers = ("changes", "P50 ms", "P95 ms", "P99 ms", "budget ms")
-    table = Table("step", "what", *(Column(name, justify="right") for name in numbers), box=None)
+    numbers = ("changes", "P50 ms", "P95 ms", "P99 ms", "budget")
+    table = Table(
+        "step", "what", *(Column(name, justify="right") for name in numbers), box=None, pad_edge=False
+    )
     for latency in latencies:
         step = latency.step
         style = "bold" if step is END_TO_END else None if latency.is_within_budget else "red"

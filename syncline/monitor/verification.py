@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import groupby
 
+import orjson
+
 from syncline.model.errors import Misconfigured
 from syncline.monitor.open_quarantine import OpenQuarantine, read_open_quarantine
 from syncline.monitor.search_comparison import (
@@ -74,6 +76,11 @@ class VerificationReport:
         if self.differing:
             text += f"; {self.differing:,} differing"
         return text
+
+    def to_json(self) -> str:
+        return orjson.dumps(
+            self, default=lambda difference: difference._asdict(), option=orjson.OPT_INDENT_2
+        ).decode()
 
 
 Verify = Callable[[Settings, timedelta, int | None], VerificationReport]

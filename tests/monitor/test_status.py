@@ -1,0 +1,289 @@
+"""Status of the flows from what real servers hold, in each state that a flow can be in."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import orjson
+import psycopg
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+from psycopg.types.json import Jsonb
+
+from syncline.model import envelope
+from syncline.model.latency import LatencyHistogram
+from syncline.model.message import Record
+from syncline.monitor.log_lag import log_lag
+from syncline.monitor.status import FlowStatus, read_status
+from syncline.policies.ownership import policies_by_topic
+from syncline.settings import Settings
+from tests.log import Log
+from tests.monitor.shop import Shop
+from tests.own import but
+
+RUN, NEXT_RUN = UUID(int=1), UUID(int=2)
+
+
+class Flow:
+    """Writes the rows of ``sync.status`` that a flow's workers would."""
+
+    def __init__(self, connection: psycopg.Connection, own: Settings, name: str) -> None:
+        self.name = name
+        self._connection = connection
+        self._own = own
+
+    def row(
+        self,
+        state: str,
+        seconds_ago: float = 0,
+        run: UUID = RUN,
+        worker: str = "0",
+        error: str | None = None,
+        watermarks: dict[str, int] | None = None,
+        counts: dict[str, int] | None = None,
+        histograms: dict[str, Any] | None = None,
+    ) -> None:
+        self._connection.execute(
+            """
+            INSERT INTO sync.status (
+                flow, run, worker, state, error, watermarks, counts, histograms, recorded_at
+            )
+            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, clock_timestamp() - %s)
+            """,
+            (
+                self.name, run, worker, state, error, Jsonb(watermarks or {}), Jsonb(counts or {}),
+                Jsonb(histograms or {}), timedelta(seconds=seconds_ago),
+            ),
+        )  # fmt: skip
+
+    def status(self) -> FlowStatus:
+        return next(flow for flow in read_status(self._own).flows if flow.flow == self.name)
+
+
+@pytest.fixture
+def search(connection: psycopg.Connection, own: Settings) -> Iterator[Flow]:
+    yield Flow(connection, own, "catalog_search")
+    connection.execute("TRUNCATE sync.status")
+
+
+@pytest.fixture
+def relay(connection: psycopg.Connection, own: Settings) -> Iterator[Flow]:
+    yield Flow(connection, own, "outbox_relay")
+    connection.execute("TRUNCATE sync.status")
+
+
+def test_never_ran(search: Flow) -> None:
+    status = search.status()
+    assert (status.state, status.since, status.freshness_seconds) == ("never ran", None, None)
+    assert status.next_command == "syncline run catalog_search"
+
+
+def test_running(search: Flow, relay: Flow) -> None:
+    for seconds_ago in (300, 1):
+        search.row("running", seconds_ago)
+    status = search.status()
+    assert status.state == "running"
+    assert status.since is not None
+    assert status.next_command == "syncline run outbox_relay"
+    relay.row("running")
+    assert search.status().next_command == "syncline verify catalog_search"
+
+
+def test_running_since_its_first_row(search: Flow, connection: psycopg.Connection) -> None:
+    for seconds_ago in (300, 100, 1):
+        search.row("running", seconds_ago)
+    first = connection.execute("SELECT min(recorded_at) FROM sync.status").fetchone()
+    assert first is not None
+    assert search.status().since == first[0]
+
+
+@pytest.mark.parametrize("last", ["running", "stopped"])
+def test_stopped_with_or_without_a_word(search: Flow, last: str) -> None:
+    search.row("running", 60)
+    search.row(last, 30)
+    status = search.status()
+    assert (status.state, status.freshness_seconds) == ("stopped", None)
+    assert status.next_command == "syncline run catalog_search"
+
+
+def test_stopped_and_started_at_once(search: Flow) -> None:
+    search.row("stopped", 3)
+    search.row("running", 1, NEXT_RUN)
+    assert search.status().state == "running"
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        ("MissingResource: Kafka has no topic x", "syncline setup, then: syncline run catalog_search"),
+        ("KeyError: 'x'", "read the flow's log, then: syncline run catalog_search"),
+    ],
+)
+def test_failed(search: Flow, error: str, advice: str) -> None:
+    search.row("running", 2)
+    search.row("failed", 1, NEXT_RUN, "main", error)
+    status = search.status()
+    assert (status.state, status.last_error, status.since) == ("failed", error, status.last_error_at)
+    assert status.next_command == advice
+
+
+def test_failed_before_it_said_anything(search: Flow) -> None:
+    search.row("failed", 3_600, error="Misconfigured: x")
+    assert search.status().state == "failed"
+
+
+def test_failed_and_started_again(search: Flow) -> None:
+    search.row("running", 5)
+    search.row("failed", 4, UUID(int=3), "main", "KeyError: 'x'")
+    search.row("running", 1, NEXT_RUN)
+    status = search.status()
+    assert (status.state, status.last_error) == ("running", "KeyError: 'x'")
+
+
+def test_a_relay_that_stood_by_failed(relay: Flow) -> None:
+    relay.row("running", 3)
+    relay.row("failed", 2, UUID(int=3), "main", "KeyError: 'x'")
+    relay.row("running", 1)
+    assert relay.status().state == "running"
+
+
+def test_stopped_after_a_failure_that_is_over(search: Flow) -> None:
+    search.row("failed", 100, UUID(int=3), "main", "KeyError: 'x'")
+    search.row("running", 60, NEXT_RUN)
+    search.row("stopped", 50, NEXT_RUN)
+    assert search.status().state == "stopped"
+
+
+def database_time_us(connection: psycopg.Connection) -> int:
+    found = connection.execute("SELECT (extract(epoch FROM clock_timestamp()) * 1e6)::bigint").fetchone()
+    assert found is not None
+    return int(found[0])
+
+
+def test_freshness_is_that_of_the_slowest_partition(
+    search: Flow, own: Settings, connection: psycopg.Connection
+) -> None:
+    now_us = database_time_us(connection)
+    watermarks = {
+        f"{topic}/{partition}": now_us
+        for topic in policies_by_topic(own.topic_prefix)
+        for partition in range(own.topic_partitions)
+    }
+    slowest = next(iter(watermarks))
+    search.row("running", watermarks={**watermarks, slowest: now_us - 60_000_000}, worker="0")
+    search.row("running", watermarks=watermarks, worker="1")
+    assert 60 <= (search.status().freshness_seconds or 0) < 90
+
+
+def test_freshness_is_unknown_until_every_partition_had_a_watermark(search: Flow, own: Settings) -> None:
+    topic = next(iter(policies_by_topic(own.topic_prefix)))
+    search.row("running", watermarks={f"{topic}/0": 1})
+    assert search.status().freshness_seconds is None
+
+
+def test_freshness_of_relays_that_share_the_outboxes(relay: Flow, connection: psycopg.Connection) -> None:
+    """Whichever relay has a schema now knows the latest; the other's word of it is old."""
+    now_us = database_time_us(connection)
+    old_us = now_us - 60_000_000
+    relay.row("running", watermarks={"catalog.outbox": now_us, "pricing.outbox": old_us})
+    assert relay.status().freshness_seconds is None
+    relay.row("running", run=NEXT_RUN, watermarks={"pricing.outbox": now_us, "warehouse.outbox": now_us})
+    assert (relay.status().freshness_seconds or 0) < 30
+
+
+def test_what_waits_in_the_outboxes(relay: Flow, shop: Shop, connection: psycopg.Connection) -> None:
+    for schema in ("catalog", "pricing", "warehouse"):
+        connection.execute(f"DELETE FROM {schema}.outbox".encode())
+    assert relay.status().oldest_waiting_seconds is None
+    shop.sell("S")
+    connection.execute("UPDATE pricing.outbox SET occurred_at = occurred_at - interval '5 min'")
+    status = relay.status()
+    assert status.waiting == {"catalog": 1, "pricing": 1, "warehouse": 2}
+    assert 300 <= (status.oldest_waiting_seconds or 0) < 330
+
+
+def test_what_waits_in_kafka_are_changes_alone(search: Flow, own: Settings) -> None:
+    """Neither watermarks nor the markers of transactions count, nor what was never committed."""
+    log = Log(own.kafka_bootstrap_servers)
+    topic = next(iter(policies_by_topic(own.topic_prefix)))
+    watermark = Record(topic, None, None, ((envelope.WATERMARK_US, b"1"),), 0)
+    at = (envelope.COMMITTED_AT_US, b"1000000")
+    changes = [Record(topic, b"S", b"{}", (at,), 0), Record(topic, b"S", b"{}", (), 0)]
+    log.append([watermark, *changes], "monitor-lag")
+    log.append([changes[0]], "monitor-lag", abort=True)
+    log.append([watermark], "monitor-lag")
+    status = search.status()
+    assert (status.waiting, status.uncounted_records) == ({"Kafka": 2}, 0)
+    assert (status.oldest_waiting_seconds or 0) > 1_000_000_000
+
+    group = f"{own.topic_prefix}-catalog_search"
+    consumer = Consumer({"bootstrap.servers": own.kafka_bootstrap_servers, "group.id": group})
+    consumer.commit(offsets=[TopicPartition(topic, 0, 2)], asynchronous=False)
+    assert search.status().waiting == {"Kafka": 1}
+    consumer.commit(offsets=[TopicPartition(topic, 0, 4)], asynchronous=False)
+    consumer.close()
+    status = search.status()
+    assert (status.waiting, status.oldest_waiting_seconds) == ({"Kafka": 0}, None)
+
+
+def test_what_there_was_no_time_to_count_is_said(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Log(own.kafka_bootstrap_servers)
+    topic = list(policies_by_topic(own.topic_prefix))[1]
+    log.append([Record(topic, b"S", b"{}", (), 1)] * 3)
+    monkeypatch.setattr("syncline.monitor.log_lag.COUNT_FOR_SECONDS", 0)
+    lag = log_lag(own.kafka_bootstrap_servers, "monitor-nobody", [topic])
+    assert (lag.changes, lag.uncounted_records) == (0, 3)
+
+
+def test_the_last_minute(search: Flow) -> None:
+    slow = LatencyHistogram()
+    slow.record(100, 10)
+    fast = LatencyHistogram()
+    fast.record(1, 90)
+    search.row("running", 100, counts={"applied": 1_000})
+    for histogram, counts in ((slow, {"applied": 10}), (fast, {"applied": 80, "duplicate": 10})):
+        search.row("running", 1, counts=counts, histograms={"end_to_end": histogram.to_plain()})
+    status = search.status()
+    assert status.last_minute == {"applied": 90, "duplicate": 10}
+    assert status.changes_per_second == pytest.approx(100 / 60, abs=0.05)
+    assert status.latency_ms["p50"] == pytest.approx(1, rel=0.06)
+    assert status.latency_ms["p95"] == pytest.approx(100, rel=0.06)
+
+
+def test_open_quarantine_is_counted(search: Flow, relay: Flow, shop: Shop) -> None:
+    shop.quarantine("product:S", 1)
+    shop.quarantine("product:S", 2)
+    shop.quarantine("product:S", 3, state="replayed")
+    assert (search.status().quarantined, relay.status().quarantined) == (2, 0)
+
+
+def test_a_server_that_is_away_is_named(search: Flow, own: Settings) -> None:
+    away = but(own, redis_url="redis://:secret@127.0.0.1:1/0", elasticsearch_url="http://127.0.0.1:1")
+    status = read_status(away)
+    assert [(server.name, server.address) for server in status.silent_servers] == [
+        ("redis", "127.0.0.1:1"),
+        ("elasticsearch", "127.0.0.1:1"),
+    ]
+    assert len(status.flows) == 2
+    assert b"secret" not in orjson.dumps(status)
+
+
+def test_without_a_source_its_outbox_is_unknown(relay: Flow, own: Settings) -> None:
+    status = read_status(but(own, pricing_dsn="postgresql://postgres@127.0.0.1:1/shop"))
+    assert [server.name for server in status.silent_servers] == ["postgres (pricing)"]
+    assert status.flows[0].waiting["pricing"] is None
+
+
+def test_without_postgres_nothing_is_known_of_the_flows(own: Settings) -> None:
+    status = read_status(but(own, postgres_dsn="postgresql://me:secret@127.0.0.1:1/shop"))
+    assert status.flows == []
+    assert [server.name for server in status.silent_servers] == ["postgres"]
+    assert b"secret" not in orjson.dumps(status)
+
+
+def test_without_kafka_its_lag_is_unknown(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("syncline.monitor.servers.TIMEOUT_SECONDS", 0.5)
+    status = read_status(but(own, kafka_bootstrap_servers="127.0.0.1:1"))
+    assert status.flows[1].waiting == {"Kafka": None}
+    assert [server.name for server in status.silent_servers] == ["kafka"]
