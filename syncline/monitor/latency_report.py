@@ -74,9 +74,15 @@ def _latency(step: Step, histogram: LatencyHistogram) -> StepLatency:
 
 def latency_table(latencies: Sequence[StepLatency]) -> Table:
     """For a terminal; narrow enough for 80 columns."""
-    numbers = ("changes", "P50 ms", "P95 ms", "P99 ms", "budget")
+    numbers = ("changes", "P50", "P95", "P99", "budget")
     table = Table(
-        "step", "what", *(Column(name, justify="right") for name in numbers), box=None, pad_edge=False
+        "step",
+        "what",
+        *(Column(name, justify="right") for name in numbers),
+        box=None,
+        pad_edge=False,
+        caption="milliseconds; the budget is for P95",
+        caption_justify="left",
     )
     for latency in latencies:
         step = latency.step
