@@ -226,14 +226,23 @@ class Window:
 
     def add(self, batch: LaneBatch) -> list[Emission]:
         """Take a batch; return what came of the window before, if this one is full and takes off."""
-        if batch.parts:
-            self._parts.setdefault(batch.lane, []).extend(batch.parts)
-            self._size += len(batch.parts)
+        self._collect(batch.lane, batch.parts)
         for topic, partition, time_us in batch.watermarks:
             self._watermarks[batch.lane, f"{topic}/{partition}"] = time_us
-        if self._closes_at is None and (batch.parts or batch.watermarks):
+        if self._closes_at is None:
             self._closes_at = self._now() + self._max_age
         return self._take_off() if self._size >= self._max_changes else []
+
+    def restore(self, lane: str, parts: list[Part]) -> None:
+        """Take what a snapshot held. Nothing takes off yet: there is nowhere to tell of it."""
+        if parts:
+            self._collect(lane, parts)
+            self._closes_at = self._now()
+
+    def _collect(self, lane: str, parts: list[Part]) -> None:
+        if parts:
+            self._parts.setdefault(lane, []).extend(parts)
+            self._size += len(parts)
 
     def look(self) -> list[Emission]:
         """Return what has landed, and write the window if it is old enough."""
@@ -339,7 +348,7 @@ class LaneLogic(StatefulBatchLogic[LaneBatch, Emission, LaneState]):
                 "remove the recovery folder, the flow then loads the copy from the log's beginning"
             )
         self._lane = state["lane"]
-        self._window.add(LaneBatch(state["lane"], [Part.from_plain(p) for p in state["pending"]], []))
+        self._window.restore(state["lane"], [Part.from_plain(part) for part in state["pending"]])
 
     def on_batch(self, values: list[LaneBatch]) -> tuple[list[Emission], bool]:
         emissions: list[Emission] = []

@@ -17,6 +17,7 @@ from psycopg import conninfo, sql
 from redis import Redis
 
 from syncline.flow_processes import FlowProcesses
+from syncline.model.errors import Unavailable
 from syncline.monitor.freshness import wait_until_fresh
 from syncline.monitor.verification import VerificationReport, verify
 from syncline.policies.ownership import policies_by_topic
@@ -57,7 +58,12 @@ class World:
         return self.settings.recovery_folder / "catalog_search"
 
     def wait_until_fresh(self) -> None:
-        wait_until_fresh("catalog_search", self.settings, CATCH_UP)
+        """Wait until all that is committed now is in the index; where it does not come, show the logs."""
+        try:
+            wait_until_fresh("catalog_search", self.settings, CATCH_UP)
+        except Unavailable as error:
+            logs = [self.log(flow).read_text()[-4_000:] for flow in ("outbox_relay", "catalog_search")]
+            raise AssertionError("\n".join([str(error), *logs])) from error
 
     def verify(self) -> VerificationReport:
         return verify("catalog_search", self.settings)
