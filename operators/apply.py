@@ -229,7 +229,7 @@ class Window:
         self._collect(batch.lane, batch.parts)
         for topic, partition, time_us in batch.watermarks:
             self._watermarks[batch.lane, f"{topic}/{partition}"] = time_us
-        if self._closes_at is None:
+        if self._closes_at is None and (batch.parts or batch.watermarks):
             self._closes_at = self._now() + self._max_age
         return self._take_off() if self._size >= self._max_changes else []
 

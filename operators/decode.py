@@ -10,13 +10,16 @@ from bytewax.dataflow import Stream, operator
 from operators.failures import Fallible, split_failures
 from syncline.model import envelope
 from syncline.model.change import Change, EntityKey, Op, Watermark, content_hash
+from syncline.model.entities import SKU_MAX_LENGTH
 from syncline.model.errors import Undecodable
 from syncline.model.failure import Failure
 from syncline.model.message import Message
 from syncline.model.version import OpRank, Version
 from syncline.policies.ownership import EntityPolicy
 
-ROW_VERSION_LIMIT = 2**63
+INT64_LIMIT = 2**63
+TIME_LIMIT_US = 253_402_300_800_000_000
+"""The year 10,000."""
 DEFAULT_GENERATION = 1
 
 _OP_RANKS = {Op.UPSERT.value: OpRank.UPSERT.value, Op.DELETE.value: OpRank.DELETE.value}
@@ -39,7 +42,7 @@ class Decode:
         try:
             headers = dict(message.headers)
             if envelope.WATERMARK_US in headers:
-                time_us = _whole_number(headers, envelope.WATERMARK_US, 0)
+                time_us = _whole_number(headers, envelope.WATERMARK_US, 0, TIME_LIMIT_US)
                 return Watermark(message.topic, message.partition, time_us)
             return self._change(message, headers)
         except Undecodable as error:
@@ -52,7 +55,7 @@ class Decode:
         if not isinstance(op_name, str) or (op_rank := _OP_RANKS.get(op_name)) is None:
             raise Undecodable(f"op: {op_name!r} is unknown; it must be 'upsert' or 'delete'")
         row_version = payload.get("version")
-        if type(row_version) is not int or not 0 < row_version < ROW_VERSION_LIMIT:
+        if type(row_version) is not int or not 0 < row_version < INT64_LIMIT:
             raise Undecodable(f"version: {row_version!r} must be a whole number from 1 to 2**63 - 1")
         fields = payload.get("fields")
         if not isinstance(fields, dict):
@@ -65,16 +68,20 @@ class Decode:
             version=Version(
                 _whole_number(headers, envelope.GENERATION, DEFAULT_GENERATION), row_version, op_rank
             ),
-            content_hash=content_hash(op_name, fields if op_rank == OpRank.UPSERT else {}),
+            content_hash=_content_hash(op_name, fields if op_rank == OpRank.UPSERT else {}),
             event_id=_text("header id", event_id) if event_id else message.position,
             is_first=headers.get(envelope.EVENT_TYPE) == envelope.CREATED.encode(),
             producer=self._policies[message.topic].owner,
-            committed_at_us=_whole_number(headers, envelope.COMMITTED_AT_US, message.appended_at_us),
+            committed_at_us=_whole_number(
+                headers, envelope.COMMITTED_AT_US, message.appended_at_us, TIME_LIMIT_US
+            ),
             commit_time_is_estimated=(
                 envelope.COMMITTED_AT_US not in headers
                 or headers.get(envelope.COMMIT_TIME_IS_ESTIMATED) == b"1"
             ),
-            detected_at_us=_whole_number(headers, envelope.DETECTED_AT_US, message.appended_at_us),
+            detected_at_us=_whole_number(
+                headers, envelope.DETECTED_AT_US, message.appended_at_us, TIME_LIMIT_US
+            ),
             message=message,
         )
 
@@ -90,9 +97,11 @@ class Decode:
             raise Undecodable(
                 f"entity: {text!r} does not belong on {message.topic}, only '{policy.type}:...'"
             )
-        slot, _, sku = entity_id.partition(":") if policy.slotted else ("", "", entity_id)
-        if not sku or (policy.slotted and not slot):
+        slot, sku = policy.split_id(entity_id)
+        if not sku or (policy.slot_column and not slot):
             raise Undecodable(f"entity: {text!r} is incomplete")
+        if len(sku) > SKU_MAX_LENGTH:
+            raise Undecodable(f"entity: the SKU of {len(sku)} characters is longer than {SKU_MAX_LENGTH}")
         if message.key != sku.encode():
             key = None if message.key is None else message.key.decode(errors="replace")
             raise Undecodable(
@@ -115,6 +124,14 @@ def _payload(message: Message) -> dict[str, Any]:
     return payload
 
 
+def _content_hash(op_name: str, fields: dict[str, Any]) -> str:
+    try:
+        return content_hash(op_name, fields)
+    except orjson.JSONEncodeError as error:
+        # What can be read may be nested deeper than can be written.
+        raise Undecodable(f"fields: these cannot be written as JSON again: {error}") from error
+
+
 def _holds_nul(value: object) -> bool:
     if isinstance(value, str):
         return "\0" in value
@@ -123,21 +140,29 @@ def _holds_nul(value: object) -> bool:
     return isinstance(value, list) and any(map(_holds_nul, value))
 
 
-def _whole_number(headers: Mapping[str, bytes | None], name: str, default: int) -> int:
+def _whole_number(
+    headers: Mapping[str, bytes | None], name: str, default: int, limit: int = INT64_LIMIT
+) -> int:
     value = headers.get(name)
     if value is None:
         return default
     try:
-        return int(value)
+        number = int(value)
     except ValueError as error:
         raise Undecodable(f"header {name}: {value!r} must be a whole number") from error
+    if not 0 <= number < limit:
+        raise Undecodable(f"header {name}: {number} must lie between 0 and {limit - 1}")
+    return number
 
 
 def _text(name: str, value: bytes) -> str:
     try:
-        return value.decode()
+        text = value.decode()
     except UnicodeDecodeError as error:
         raise Undecodable(f"{name}: {value!r} is not UTF-8") from error
+    if "\0" in text:
+        raise Undecodable(f"{name}: {text!r} holds the character U+0000")
+    return text
 
 
 @operator

@@ -17,7 +17,7 @@ from syncline.policies.ownership import ENTITIES
 
 Mapper = Callable[[Mapping[str, Any]], dict[str, Any]]
 
-_SLOTTED = {policy.type: policy.slotted for policy in ENTITIES}
+_POLICIES = {policy.type: policy for policy in ENTITIES}
 _LONGEST_VALUE_SHOWN = 80
 
 
@@ -34,22 +34,31 @@ class Transform:
 
     def _transform(self, change: Change, routed_at_us: int) -> Part | Failure:
         entity_type, entity_id = change.entity
-        slot, _, document_id = entity_id.partition(":") if _SLOTTED[entity_type] else ("", "", entity_id)
+        policy = _POLICIES[entity_type]
+        slot, document_id = policy.split_id(entity_id)
         if change.op == Op.DELETE:
             return self._part(document_id, slot, None, change, routed_at_us)
-        if (sku := change.fields.get("sku")) != document_id:
-            error = f"sku: {_shorten(sku)} must be {document_id!r}, as in {change.entity}"
-            return Failure("transform", change.message, Untransformable(error), change)
         try:
             body = self._mapping[entity_type](change.fields)
+            _check_identity(change, "sku", document_id)
+            if policy.slot_column is not None:
+                _check_identity(change, policy.slot_column, slot)
         except ValidationError as problem:
             return Failure("transform", change.message, Untransformable(_explain(problem)), change)
+        except Untransformable as problem:
+            return Failure("transform", change.message, problem, change)
         return self._part(document_id, slot, body, change, routed_at_us)
 
     def _part(
         self, document_id: str, slot: str, body: dict[str, Any] | None, change: Change, routed_at_us: int
     ) -> Part:
         return Part(document_id, str(change.entity), slot, body, change, routed_at_us, self._clock())
+
+
+def _check_identity(change: Change, column: str, expected: str) -> None:
+    value = change.fields.get(column)
+    if value != expected:
+        raise Untransformable(f"{column}: {_shorten(value)} must be {expected!r}, as in {change.entity}")
 
 
 def _explain(error: ValidationError) -> str:

@@ -3,11 +3,11 @@
 Columns that a model does not name are ignored: an owner may add columns at any time.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 T = TypeVar("T")
 INT32_MAX = 2**31 - 1
@@ -16,6 +16,13 @@ INT64_BOUND = 2.0**63
 
 def _none_where_unbounded(value: object) -> object:
     return None if isinstance(value, str) and value in {"infinity", "-infinity"} else value
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("in UTC this moment lies outside the years 1 to 9999") from error
 
 
 def _refuse_numbers_beyond_64_bits(value: T) -> T:
@@ -32,11 +39,14 @@ def _refuse_numbers_beyond_64_bits(value: T) -> T:
     return value
 
 
-Sku = Annotated[str, Field(min_length=1, max_length=128)]
+SKU_MAX_LENGTH = 128
+Sku = Annotated[str, Field(min_length=1, max_length=SKU_MAX_LENGTH)]
 """Elasticsearch bounds a document's id to 512 bytes: 128 characters of UTF-8."""
 Amount = Annotated[Decimal, Field(max_digits=12, decimal_places=4, allow_inf_nan=False)]
 """``numeric(12,4)``."""
-Moment = Annotated[datetime | None, BeforeValidator(_none_where_unbounded)]
+Moment = Annotated[
+    Annotated[AwareDatetime, AfterValidator(_in_utc)] | None, BeforeValidator(_none_where_unbounded)
+]
 """``timestamptz``; an open end (``infinity``) is none."""
 
 Attributes = Annotated[dict[str, Any], AfterValidator(_refuse_numbers_beyond_64_bits)]

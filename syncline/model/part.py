@@ -36,7 +36,7 @@ class Part(NamedTuple):
 
     def to_plain(self) -> tuple[Any, ...]:
         """As plain values, for a snapshot."""
-        return (*self[:-1], self.change.to_plain())
+        return tuple(self._replace(change=self.change.to_plain()))  # type: ignore[arg-type]
 
     @classmethod
     def from_plain(cls, plain: tuple[Any, ...]) -> "Part":

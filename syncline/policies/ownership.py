@@ -5,21 +5,26 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class EntityPolicy:
-    """``slotted`` entities exist several times for one document, told apart by the id's first element:
-    the currency of ``price:EUR:SKU``, the warehouse of ``stock:W1:SKU``."""
+    """``slot_column`` tells apart entities of which one document has several: the currency of
+    ``price:EUR:SKU``, the warehouse of ``stock:W1:SKU``. The id begins with its value."""
 
     type: str
     owner: str
-    slotted: bool
+    slot_column: str | None = None
+
+    def split_id(self, entity_id: str) -> tuple[str, str]:
+        """The slot (``""`` where there is none) and the SKU."""
+        slot, _, sku = entity_id.partition(":") if self.slot_column else ("", "", entity_id)
+        return slot, sku
 
     def topic(self, prefix: str) -> str:
         return f"{prefix}.{self.owner}.{self.type}"
 
 
 ENTITIES: tuple[EntityPolicy, ...] = (
-    EntityPolicy("product", owner="catalog", slotted=False),
-    EntityPolicy("price", owner="pricing", slotted=True),
-    EntityPolicy("stock", owner="warehouse", slotted=True),
+    EntityPolicy("product", owner="catalog"),
+    EntityPolicy("price", owner="pricing", slot_column="currency"),
+    EntityPolicy("stock", owner="warehouse", slot_column="warehouse_id"),
 )
 
 

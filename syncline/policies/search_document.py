@@ -4,7 +4,7 @@ Amounts are kept as whole numbers of 1/10,000 (``list_e4``): 12.90 is 129000. So
 """
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -22,9 +22,8 @@ def _e4(amount: Decimal | None) -> int | None:
 
 
 def _iso(moment: datetime | None) -> str | None:
-    if moment is None:
-        return None
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    """With microseconds and a ``Z``: the moments of an entity are in UTC."""
+    return None if moment is None else moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _product_body(fields: Mapping[str, Any]) -> Body:
