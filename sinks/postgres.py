@@ -3,7 +3,7 @@
 This is the fastest way in for batches of this size, and the lightest on the client.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Any, TypeVar
 
@@ -19,6 +19,9 @@ from syncline.retrying import hold_place
 from syncline.stopping import Stop
 
 Row = Mapping[str, Any]
+
+STATEMENT_MAX_BYTES = 32 * 1024 * 1024
+"""PostgreSQL takes no JSON array of 256 MiB and no parameter of 1 GiB."""
 
 
 def statement(name: str) -> bytes:
@@ -39,17 +42,33 @@ class PostgresWriter:
     def write(self, rows: Sequence[Row]) -> None:
         """Write all rows in one transaction. Raises ``Unavailable`` or a ``FatalError``."""
         try:
-            self.connection.execute(self._statement, (orjson.dumps(rows).decode(),))
+            connection = self.connect()
+            with connection.transaction():
+                for array in _arrays(rows):
+                    connection.execute(self._statement, (array.decode(),))
         except psycopg.Error as error:
             self.close()
             raise_typed(error, self._doing)
+
+    def time_us(self) -> int:
+        """The database's clock, in microseconds since the epoch."""
+        try:
+            [(time_us,)] = (
+                self.connect()
+                .execute("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+                .fetchall()
+            )
+        except psycopg.Error as error:
+            self.close()
+            raise_typed(error, "asking PostgreSQL for the time")
+        return int(time_us)
 
     def write_or_hold(self, rows: Sequence[Row], stop: Stop) -> None:
         """Write all rows, and hold the place while the server is away."""
         hold_place(stop, self._doing)(self.write, rows)
 
-    @property
-    def connection(self) -> Connection:
+    def connect(self) -> Connection:
+        """The connection, opened where there is none."""
         if self._connection is None:
             self._connection = connect(self._dsn, self._application_name)
         return self._connection
@@ -58,6 +77,19 @@ class PostgresWriter:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _arrays(rows: Sequence[Row]) -> Iterator[bytes]:
+    """The rows as JSON arrays that PostgreSQL takes: raw messages of many megabytes may be in them."""
+    array: list[bytes] = []
+    size_bytes = 0
+    for row in map(orjson.dumps, rows):
+        if array and size_bytes + len(row) > STATEMENT_MAX_BYTES:
+            yield b"[" + b",".join(array) + b"]"
+            array, size_bytes = [], 0
+        array.append(row)
+        size_bytes += len(row)
+    yield b"[" + b",".join(array) + b"]"
 
 
 X = TypeVar("X")

@@ -34,21 +34,27 @@ def connect(dsn: str, application_name: str = "syncline") -> Connection:
             dsn, autocommit=True, connect_timeout=CONNECT_TIMEOUT_SECONDS, application_name=application_name
         )
     except psycopg.ProgrammingError as error:
-        raise BadCredentials(f"this is no connection string of PostgreSQL: {error}") from error
+        raise BadCredentials(f"this is no connection string of PostgreSQL: {_in_a_line(error)}") from error
     except psycopg.OperationalError as error:
         attempt = error.pgconn
         if attempt is not None and (attempt.needs_password or attempt.used_password):
-            raise BadCredentials(f"PostgreSQL refuses the log-in: {error}") from error
-        raise Unavailable(f"PostgreSQL does not answer: {error}") from error
+            raise BadCredentials(f"PostgreSQL refuses the log-in: {_in_a_line(error)}") from error
+        raise Unavailable(f"PostgreSQL does not answer: {_in_a_line(error)}") from error
 
 
 def raise_typed(error: psycopg.Error, doing: str) -> NoReturn:
     """Raise the error of Syncline's tree that stands for the driver's."""
-    text = f"{doing}: {error}"
+    text = f"{doing}: {error.diag.message_primary or _in_a_line(error)}"
     if isinstance(error, _DENIED):
         raise BadCredentials(text) from error
     if isinstance(error, _MISSING):
         raise MissingResource(f"{text}; run: syncline setup") from error
+    if isinstance(error, errors.ProgramLimitExceeded):
+        raise FatalError(text) from error
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
         raise Unavailable(text) from error
     raise FatalError(text) from error
+
+
+def _in_a_line(error: psycopg.Error) -> str:
+    return " ".join(str(error).split())
