@@ -16,13 +16,13 @@ import structlog
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from prometheus_client import Counter as PrometheusCounter
 from prometheus_client.metrics_core import HistogramMetricFamily
-from prometheus_client.registry import REGISTRY, Collector
+from prometheus_client.registry import REGISTRY, Collector, CollectorRegistry
 
 from sinks.postgres import PostgresWriter
 from sinks.redis_invalidation import Invalidated
 from syncline.clock import Clock, system_clock_us
 from syncline.model.decision import LaneWatermark
-from syncline.model.errors import SynclineError
+from syncline.model.errors import FatalError, SynclineError, TransientError
 from syncline.model.latency import BOUNDS_MS, LatencyHistogram
 from syncline.model.outbox import Publication
 from syncline.model.steps import END_TO_END
@@ -68,7 +68,8 @@ class Report:
         for commit_us in (later.oldest_commit_us, later.newest_commit_us):
             if commit_us is not None:
                 self.commit(commit_us)
-        self.positions.update(later.positions)
+        for partition, position in later.positions.items():
+            self.positions[partition] = max(position, self.positions.get(partition, -1))
         for step, histogram in later.histograms.items():
             self.histograms.setdefault(step, LatencyHistogram()).merge(histogram)
 
@@ -86,20 +87,23 @@ class StatusWriter:
         self._interval_us = int(interval.total_seconds() * 1e6)
         self._writer = PostgresWriter(dsn, "status", f"syncline-{flow}-confirm")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="confirm")
-        self._under_way: Future[None] | None = None
         self._under_way_report = Report()
         self._next_report_us = 0
         self._next_calibration_us = 0
         self._report = Report()
         self._watermarks: dict[str, int] = {}
-        self._thread.submit(self._calibrate).add_done_callback(_tell)
+        self._under_way = self._thread.submit(self._calibrate)
+        self._under_way.add_done_callback(_tell)
 
     def add(self, report: Report, watermarks: Mapping[str, int]) -> None:
-        """Take a report; write when the last one is long enough ago."""
+        """Take a report; write when the last one is long enough ago. Raises what only a person can mend."""
         self._report.merge(report)
         self._watermarks.update(watermarks)
-        if self._clock() >= self._next_report_us and (self._under_way is None or self._under_way.done()):
-            self._start_writing("running")
+        if self._clock() < self._next_report_us or not self._under_way.done():
+            return
+        if isinstance(error := self._under_way.exception(), FatalError):
+            raise error
+        self._start_writing("running")
 
     def close(self) -> None:
         """Write what is left, and say that the worker has stopped."""
@@ -110,7 +114,7 @@ class StatusWriter:
     def _start_writing(self, state: str) -> None:
         self._next_report_us = self._clock() + self._interval_us
         report, self._report = self._report, Report()
-        if self._under_way is not None and self._under_way.exception() is not None:
+        if self._under_way.exception() is not None:
             self._under_way_report.merge(report)
             report = self._under_way_report
         self._under_way_report = report
@@ -121,18 +125,20 @@ class StatusWriter:
     def _write(self, row: dict[str, Any]) -> None:
         self._writer.write([row])
         if self._clock() >= self._next_calibration_us:
-            self._calibrate()
+            try:
+                self._calibrate()
+            except TransientError as error:
+                # The row is written: it must not be taken for one that waits.
+                _log.warning("clocks are compared later", error=str(error))
 
     def _calibrate(self) -> None:
         """Compare clocks: halfway through a short question is when the answer was given."""
-        self._next_calibration_us = self._clock() + int(CALIBRATE_EVERY.total_seconds() * 1e6)
-        connection = self._writer.connection
+        self._writer.connect()
         asked_us = self._clock()
-        answer = connection.execute(
-            "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
-        ).fetchone()
-        if answer is not None:
-            self.clock_offset_us = int(answer[0]) - (asked_us + self._clock()) // 2
+        database_us = self._writer.time_us()
+        answered_us = self._clock()
+        self.clock_offset_us = database_us - (asked_us + answered_us) // 2
+        self._next_calibration_us = answered_us + int(CALIBRATE_EVERY.total_seconds() * 1e6)
 
 
 def _tell(done: Future[None]) -> None:
@@ -181,9 +187,9 @@ def record_failure(flow: str, dsn: str, error: str) -> None:
 class LatencyCollector(Collector):
     """The process's histograms for Prometheus; its own client can only record one value at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self.histograms: dict[tuple[str, str], LatencyHistogram] = {}
-        REGISTRY.register(self)
+        registry.register(self)
 
     def add(self, flow: str, report: Report) -> None:
         for step, histogram in report.histograms.items():
@@ -220,7 +226,9 @@ def report_of(items: Sequence[Invalidated], now_us: int, clock_offset_us: int) -
     for committed_at_us in (change.committed_at_us for change in changes):
         report.commit(committed_at_us)
     for message in messages:
-        report.positions[f"{message.topic}/{message.partition}"] = message.offset
+        partition = f"{message.topic}/{message.partition}"
+        # Documents are written in no order of the log.
+        report.positions[partition] = max(message.offset, report.positions.get(partition, -1))
 
     report.latencies("detect", [each.detected_at_us - each.committed_at_us for each in changes])
     report.latencies("publish", [each.message.appended_at_us - each.detected_at_us for each in changes])
