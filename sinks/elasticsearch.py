@@ -13,7 +13,7 @@ from elastic_transport import ConnectionError as ElasticConnectionError
 from elastic_transport import ConnectionTimeout
 from elasticsearch import ApiError, Elasticsearch, OrjsonSerializer
 
-from syncline.model.errors import BadCredentials, FatalError, MissingResource, Unavailable
+from syncline.model.errors import BadCredentials, FatalError, Misconfigured, MissingResource, Unavailable
 from syncline.model.store import Outcome, StoredDocument, Token, Write, WriteResult
 
 BULK_MAX_ACTIONS = 1_000
@@ -40,13 +40,16 @@ class ElasticsearchStore:
     def __init__(self, url: str, alias: str) -> None:
         self.alias = alias
         # Retries are the flow's: a second try by the client could follow a write that was taken.
-        self.client = Elasticsearch(
-            url,
-            serializer=OrjsonSerializer(),
-            request_timeout=REQUEST_TIMEOUT_SECONDS,
-            max_retries=0,
-            http_compress=False,
-        )
+        try:
+            self.client = Elasticsearch(
+                url,
+                serializer=OrjsonSerializer(),
+                request_timeout=REQUEST_TIMEOUT_SECONDS,
+                max_retries=0,
+                http_compress=False,
+            )
+        except ValueError as error:
+            raise Misconfigured(f"elasticsearch_url: {error}") from error
 
     def close(self) -> None:
         self.client.close()

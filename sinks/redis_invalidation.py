@@ -17,7 +17,7 @@ from redis.exceptions import AuthenticationError, ConnectionError, NoPermissionE
 
 from syncline.clock import Clock, system_clock_us
 from syncline.model.decision import Applied, LaneWatermark
-from syncline.model.errors import BadCredentials, FatalError, Unavailable
+from syncline.model.errors import BadCredentials, FatalError, Misconfigured, Unavailable
 from syncline.model.part import Part
 
 _log = structlog.get_logger()
@@ -31,9 +31,15 @@ class RedisInvalidation:
     """Removes keys from one Redis; thread-safe, connects at the first call."""
 
     def __init__(self, url: str) -> None:
-        self._client = Redis.from_url(
-            url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS
-        )
+        try:
+            self._client = Redis.from_url(
+                url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS
+            )
+        except ValueError as error:
+            raise Misconfigured(f"redis_url: {error}") from error
+
+    def close(self) -> None:
+        self._client.close()
 
     def remove(self, keys: Iterable[str]) -> None:
         """Remove the keys that exist. Raises ``Unavailable`` or a ``FatalError``."""
