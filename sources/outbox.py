@@ -83,6 +83,8 @@ class Outbox:
     ) -> None:
         self.schema = schema
         self.in_flight = False
+        self.is_well = True
+        """Whether the last thing that was tried worked; standing by is well too."""
         self._dsn = dsn
         self._topics = topics
         self._settings = settings
@@ -113,10 +115,12 @@ class Outbox:
         Loses the lock and the place on an error that may pass; the next read starts over.
         """
         try:
-            return self._read()
+            batch = self._read()
         except (psycopg.Error, TransientError) as error:
             self._let_go(error)
             return None
+        self.is_well = True
+        return batch
 
     def _read(self) -> OutboxBatch | None:
         self._next_read = time.monotonic() + self._settings.poll_interval.total_seconds()
@@ -220,15 +224,17 @@ class Outbox:
 
     def _win_lock(self, connection: Connection) -> int | None:
         won = connection.execute(
-            "SELECT pg_try_advisory_lock(%s, hashtext(%s)), pg_current_xact_id()::text::bigint",
+            # The number of a transaction, since it only ever grows; none is taken while standing by.
+            "SELECT CASE WHEN pg_try_advisory_lock(%s, hashtext(%s)) "
+            "THEN pg_current_xact_id()::text::bigint END",
             (LOCK_CLASS, self.schema),
         ).fetchone()
-        if won is None or not won[0]:
+        if won is None or won[0] is None:
             return None
         self._fence()
         # Before the first read: news between the two would be missed.
         connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(f"syncline_outbox_{self.schema}")))
-        self._tenure = int(won[1])
+        self._tenure = int(won[0])
         self._floor = "0"
         _log.info("the outbox is ours", schema=self.schema, tenure=self._tenure)
         return self._tenure
@@ -243,6 +249,7 @@ class Outbox:
     def _let_go(self, error: Exception) -> None:
         self.close()
         self.in_flight = False
+        self.is_well = False
         self._next_read = time.monotonic() + self._settings.poll_interval.total_seconds()
         if isinstance(error, psycopg.Error):
             try:
@@ -288,7 +295,8 @@ class _Partition(StatefulSourcePartition[OutboxBatch, None]):
         self._on_poll = on_poll
 
     def next_batch(self) -> list[OutboxBatch]:
-        self._on_poll()
+        if all(outbox.is_well for outbox in self._outboxes.values()):
+            self._on_poll()
         if self._stop.requested and not self._outbox.in_flight:
             raise StopIteration
         self._waiter.before_asking(self._outbox.schema, self._outboxes)
