@@ -6,6 +6,7 @@ importing the module does none of this.
 
 import gc
 import logging
+import os
 import sys
 from collections.abc import Callable
 from types import TracebackType
@@ -14,7 +15,7 @@ import structlog
 from structlog.typing import Processor
 
 from syncline.health import Health, serve
-from syncline.model.errors import SynclineError
+from syncline.model.errors import Misconfigured, SynclineError, TransientError
 from syncline.settings import Settings
 from syncline.stopping import Stop, stop_on_signals
 
@@ -23,16 +24,23 @@ _log = structlog.get_logger()
 
 def start(flow: str, settings: Settings, on_failure: Callable[[str], None]) -> tuple[Stop, Health]:
     """Prepare this process to run the flow; call it once, from the main thread."""
-    configure_logs(settings.log_level)
     stop = Stop()
+    sys.excepthook = _excepthook(flow, stop, on_failure)
+    _spare_backtraces()
+    configure_logs(settings.log_level)
     stop_on_signals(stop)
     health = Health(ready_within_seconds=settings.ready_within_s)
     if settings.health_port:
         serve(health, settings.health_port)
-    sys.excepthook = _excepthook(flow, on_failure)
     _collect_garbage_seldom()
     _log.info("starting", flow=flow)
     return stop, health
+
+
+def _spare_backtraces() -> None:
+    """Our errors pass through Bytewax as panics; 60 lines on Rust's stack say nothing of them."""
+    if os.environ.get("RUST_BACKTRACE") != "full":
+        os.environ["RUST_BACKTRACE"] = "0"
 
 
 def _collect_garbage_seldom() -> None:
@@ -69,17 +77,25 @@ def configure_logs(level: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
-    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    # One line for each request is too many.
+    try:
+        logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    except ValueError as error:
+        raise Misconfigured(f"log_level: {level!r} is none; use DEBUG, INFO, WARNING or ERROR") from error
+    # One line for each request is too many, and that a server is away is told by whoever waits for it.
     logging.getLogger("elastic_transport.transport").setLevel(logging.WARNING)
+    logging.getLogger("elastic_transport.node_pool").setLevel(logging.ERROR)
 
 
 Excepthook = Callable[[type[BaseException], BaseException, TracebackType | None], None]
 
 
-def _excepthook(flow: str, on_failure: Callable[[str], None]) -> Excepthook:
+def _excepthook(flow: str, stop: Stop, on_failure: Callable[[str], None]) -> Excepthook:
     def end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         cause = root_cause(error)
+        if stop.requested and isinstance(cause, TransientError):
+            # It was told to stop while it held its place, and what it held was not done: no failure.
+            _log.info("stopped; the next start resumes from the last snapshot", flow=flow, held_by=str(cause))
+            raise SystemExit(0)
         message = f"{type(cause).__name__}: {cause}"
         if isinstance(cause, SynclineError):
             _log.error("the flow ended", flow=flow, error=message)
