@@ -1,0 +1,173 @@
+"""Stale entries leave the cache; what Redis cannot take now is kept and taken later."""
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from redis import Redis
+
+from sinks.redis_invalidation import Invalidated, InvalidateLogic, RedisInvalidation, State
+from syncline.model.decision import Applied, Decision, LaneWatermark, Stamps
+from syncline.model.errors import BadCredentials, FatalError, Misconfigured, Unavailable
+from syncline.model.part import Part
+from syncline.policies.cache_keys import cache_keys
+from syncline.settings import Settings
+from tests.changes import NOON_US, price_part, product_part
+from tests.own import but
+from tests.road import Road
+
+SECOND_US = 1_000_000
+
+
+class Now:
+    """A clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.us = NOON_US
+
+    def __call__(self) -> int:
+        return self.us
+
+
+@pytest.fixture
+def redis(own: Settings) -> Iterator[Redis]:
+    with Redis.from_url(own.redis_url.get_secret_value(), decode_responses=True) as redis:
+        redis.flushdb()
+        yield redis
+
+
+@pytest.fixture
+def road(own: Settings) -> Iterator[Road]:
+    port = own.redis_url.get_secret_value().rpartition(":")[2].partition("/")[0]
+    with Road(int(port)) as road:
+        yield road
+
+
+@pytest.fixture
+def cache(own: Settings, road: Road) -> Iterator[RedisInvalidation]:
+    database = own.redis_url.get_secret_value().rpartition("/")[2]
+    cache = RedisInvalidation(f"redis://{road.address}/{database}")
+    yield cache
+    cache.close()
+
+
+def logic(cache: RedisInvalidation, now: Now, state: State | None = None) -> InvalidateLogic:
+    return InvalidateLogic(cache, cache_keys, timedelta(seconds=1), now, state)
+
+
+def applied(part: Part) -> Applied:
+    return Applied(part, Decision.APPLIED, 1, Stamps(NOON_US, NOON_US, NOON_US, NOON_US))
+
+
+def fill(redis: Redis, *keys: str) -> None:
+    for key in keys:
+        redis.set(key, "stale")
+
+
+def test_what_a_change_makes_stale_is_removed_and_nothing_else(
+    redis: Redis, cache: RedisInvalidation
+) -> None:
+    fill(redis, "product:SKU-1", "price:SKU-1:EUR", "price:SKU-1:USD", "product:SKU-2")
+    changes = [applied(product_part()), applied(price_part())]
+    now = Now()
+    told, is_done = logic(cache, now).on_batch([*changes])
+    assert not is_done
+    assert told == [Invalidated(change, NOON_US) for change in changes]
+    assert redis.exists("product:SKU-1", "price:SKU-1:EUR") == 0
+    assert sorted(redis.keys()) == ["price:SKU-1:USD", "product:SKU-2"]
+
+
+def test_many_keys_are_removed_whatever_their_number(redis: Redis, cache: RedisInvalidation) -> None:
+    keys = [f"product:{n}" for n in range(12_001)]
+    redis.mset(dict.fromkeys(keys, "stale"))
+    cache.remove(keys)
+    assert redis.dbsize() == 0
+    cache.remove([])
+
+
+def test_a_watermark_passes(cache: RedisInvalidation) -> None:
+    mark = LaneWatermark("00", "t/0", NOON_US)
+    assert logic(cache, Now()).on_batch([mark]) == ([mark], False)
+
+
+def test_while_redis_is_away_the_flow_goes_on_and_the_keys_wait(
+    redis: Redis, cache: RedisInvalidation, road: Road
+) -> None:
+    fill(redis, "product:SKU-1", "price:SKU-1:EUR")
+    now = Now()
+    lane = logic(cache, now)
+    road.close()
+    told, _ = lane.on_batch([applied(product_part())])
+    assert len(told) == 1
+    assert redis.get("product:SKU-1") == "stale"
+    state = lane.snapshot()
+    assert json.loads(json.dumps(state)) == state
+    assert "product:SKU-1" in state["pending"]
+    due = lane.notify_at()
+    assert due is not None
+    assert due.timestamp() * SECOND_US == NOON_US + SECOND_US
+
+    # While it waits, more changes come: they join the queue, in order, and no call is made for each.
+    assert len(lane.on_batch([applied(price_part())])[0]) == 1
+    assert "price:SKU-1:EUR" in lane.snapshot()["pending"]
+
+    now.us += SECOND_US
+    lane.on_notify()
+    assert lane.notify_at() is not None, "still away: it is tried again"
+    road.open()
+    now.us += SECOND_US
+    assert lane.on_notify() == ([], False)
+    assert redis.dbsize() == 0
+    assert lane.snapshot()["pending"] == []
+    assert lane.notify_at() is None
+
+
+def test_what_waited_is_removed_by_the_next_start(redis: Redis, cache: RedisInvalidation, road: Road) -> None:
+    fill(redis, "product:SKU-1")
+    now = Now()
+    lane = logic(cache, now)
+    road.close()
+    lane.on_batch([applied(product_part())])
+    lane.on_eof()
+    state = lane.snapshot()
+    road.open()
+    resumed = logic(cache, now, state)
+    due = resumed.notify_at()
+    assert due is not None
+    assert due.timestamp() * SECOND_US <= now()
+    resumed.on_notify()
+    assert redis.dbsize() == 0
+    assert logic(cache, now, resumed.snapshot()).notify_at() is None
+
+
+def test_a_connection_that_broke_is_made_anew(redis: Redis, cache: RedisInvalidation, road: Road) -> None:
+    cache.remove(["any"])
+    road.close()
+    with pytest.raises(Unavailable, match="Redis does not answer"):
+        cache.remove(["product:SKU-1"])
+    road.open()
+    fill(redis, "product:SKU-1")
+    cache.remove(["product:SKU-1"])
+    assert redis.dbsize() == 0
+
+
+def test_a_wrong_password_is_told(own: Settings, redis: Redis) -> None:
+    redis.acl_setuser("reader", enabled=True, passwords=["+secret"], commands=["+get"], keys=["*"])
+    address = own.redis_url.get_secret_value().rpartition("//")[2]
+    for user in ("reader:wrong", "reader:secret", "nobody:secret"):
+        denied = RedisInvalidation(f"redis://{user}@{address}")
+        with pytest.raises(BadCredentials, match="Redis denies access"):
+            denied.remove(["product:SKU-1"])
+        denied.close()
+    redis.acl_deluser("reader")
+
+
+def test_a_url_that_is_none_is_told(own: Settings) -> None:
+    with pytest.raises(Misconfigured, match="redis_url"):
+        RedisInvalidation(but(own, redis_url="localhost").redis_url.get_secret_value())
+
+
+def test_a_snapshot_of_another_format_is_told(cache: RedisInvalidation) -> None:
+    with pytest.raises(FatalError, match="another format"):
+        logic(cache, Now(), {"format": 99, "pending": []})
