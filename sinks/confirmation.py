@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -30,6 +30,7 @@ from syncline.model.steps import END_TO_END
 _log = structlog.get_logger()
 
 CALIBRATE_EVERY = timedelta(minutes=1)
+KEEP_RECORDS = timedelta(days=1)
 
 CHANGES_TOTAL = PrometheusCounter(
     "syncline_changes", "Changes decided, by what was decided.", ["flow", "decision"]
@@ -139,6 +140,13 @@ class StatusWriter:
         answered_us = self._clock()
         self.clock_offset_us = database_us - (asked_us + answered_us) // 2
         self._next_calibration_us = answered_us + int(CALIBRATE_EVERY.total_seconds() * 1e6)
+
+
+    def _forget(self) -> None:
+        self._writer.connection.execute(
+            "DELETE FROM sync.status WHERE flow = %s AND state <> 'failed' AND recorded_at < %s",
+            (self._flow, datetime.now(UTC) - KEEP_RECORDS),
+        )
 
 
 def _tell(done: Future[None]) -> None:

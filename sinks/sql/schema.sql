@@ -20,6 +20,8 @@ CREATE TABLE IF NOT EXISTS sync.status (
     error         text
 );
 CREATE INDEX IF NOT EXISTS status_by_flow ON sync.status (flow, recorded_at);
+CREATE INDEX IF NOT EXISTS status_by_worker ON sync.status (flow, run, worker, id);
+CREATE INDEX IF NOT EXISTS status_failed ON sync.status (flow, id) WHERE state = 'failed';
 COMMENT ON COLUMN sync.status.counts IS 'changes by decision';
 COMMENT ON COLUMN sync.status.positions IS 'highest position confirmed, by partition of the log';
 COMMENT ON COLUMN sync.status.watermarks IS
