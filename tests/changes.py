@@ -95,15 +95,15 @@ def part_of(message: Message) -> Part:
 
 
 def product_part(version: int = 1, op: str = "upsert", *, is_first: bool = False, **columns: object) -> Part:
-    return part_of(change_message("product", product(**columns), version, op, is_first=is_first))
+    return part_of(change_message("product", {**product(), **columns}, version, op, is_first=is_first))
 
 
 def price_part(version: int = 1, op: str = "upsert", *, is_first: bool = False, **columns: object) -> Part:
-    return part_of(change_message("price", price(**columns), version, op, is_first=is_first))
+    return part_of(change_message("price", {**price(), **columns}, version, op, is_first=is_first))
 
 
 def stock_part(version: int = 1, op: str = "upsert", *, is_first: bool = False, **columns: object) -> Part:
-    return part_of(change_message("stock", stock(**columns), version, op, is_first=is_first))
+    return part_of(change_message("stock", {**stock(), **columns}, version, op, is_first=is_first))
 
 
 def with_correction(part: Part, correction: int) -> Part:

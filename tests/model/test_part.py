@@ -16,9 +16,6 @@ PARTS = [
 ]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="bug: Part.to_plain loses the last time and puts the change in its place"
-)
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.entity)
 def test_a_part_is_itself_again_with_all_its_types(part: Part) -> None:
     again = Part.from_plain(deepcopy(part.to_plain()))

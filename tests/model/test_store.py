@@ -1,8 +1,7 @@
-"""One contract for every store. The twin in memory keeps it too, so tests that use the twin tell the truth."""
+"""One contract for every store. The twin in memory keeps it too, so tests that use it tell the truth."""
 
 import uuid
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import orjson
 import pytest

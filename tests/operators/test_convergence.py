@@ -27,14 +27,13 @@ from tests.changes import change_message, part_of, price, product, stock
 from tests.memory_store import Fault, MemoryStore
 from tests.operators.simulation import ManualClock, Process, do_late_work
 
-HISTORIES = int(os.environ.get("SYNCLINE_HISTORIES", "2000"))
+HISTORIES = int(os.environ.get("SYNCLINE_HISTORIES", "2500"))
 
 pytestmark = pytest.mark.timeout(max(180, HISTORIES // 5))
 
 SKUS = ("A", "B", "C")
 INVALID = 3
 REFUSED = 4
-CONTENTS = 5
 """Contents 0 to 2 are good, 3 breaks a rule, 4 is refused by the store."""
 ENDLESS_WRITES = 2_000
 REFUSED_TEXT, REFUSED_NUMBER = "refused", 6_660_000
@@ -184,7 +183,7 @@ class Delivery(NamedTuple):
     faults: list[Fault]
     read_faults: list[Fault]
     interleaved: list[int]
-    """How many of the steps run inside the writes, one entry a write: between its read and its writing."""
+    """How many of the steps run, by the other process, within each write: after its read."""
     window_changes: int
     working_set_bytes: int
 
@@ -223,30 +222,31 @@ class Delivering:
         self._clocks: dict[str, tuple[Token, int]] = {}
 
     def run(self) -> dict[str, Document]:
-        for step in self._steps:
-            self._step(*step)
+        for by_rival, what, much in self._steps:
+            self._step(self.processes[by_rival], what, much)
         for process in self.processes:
             process.finish()
         self._check_clocks()
         return plain(self.store)
 
-    def _step(self, by_rival: bool, what: str, much: int) -> None:
-        process = self.processes[by_rival]
-        if process.is_busy:
-            return
+    def _step(self, process: Process, what: str, much: int) -> None:
         match what:
+            case "write":
+                process.read(much + 1)
+                process.let_time_pass()
+                process.let_background_work_end()
             case "read":
-                process.read(much)
+                process.read(much + 1)
             case "time":
                 process.let_time_pass()
             case "background":
                 process.let_background_work_end()
             case "epoch":
                 process.end_epoch()
-            case "die":
-                process.die(much)
             case "stop":
                 process.stop_and_start()
+            case "die":
+                process.die(epochs_lost=much)
 
     def _check_clocks(self) -> None:
         """The clock of a document grows with every write of it."""
@@ -264,8 +264,9 @@ class Delivering:
             return
         self._depth += 1
         for _ in range(next(self._interleaved, 0)):
+            other = next(process for process in self.processes if not process.is_busy)
             if (step := next(self._steps, None)) is not None:
-                self._step(*step)
+                self._step(other, *step[1:])
         self._depth -= 1
 
 
@@ -287,27 +288,25 @@ specs = st.builds(
     entity=st.integers(0, len(ENTITIES) - 1),
     row_version=st.integers(1, 4),
     is_delete=st.sampled_from([False, False, False, True]),
-    content=st.integers(0, CONTENTS - 1),
+    content=st.sampled_from([0, 1, 2, 0, 1, 2, INVALID, REFUSED]),
     is_first=st.booleans(),
     generation=st.sampled_from([1, 1, 1, 1, 2]),
     correction=st.sampled_from([0, 0, 0, 0, 1]),
 )
 histories = st.lists(specs, min_size=1, max_size=16)
-acts = st.one_of(
-    st.tuples(st.just("read"), st.integers(1, 5)),
-    st.tuples(st.sampled_from(["time", "time", "epoch", "background", "stop"]), st.just(0)),
-    st.tuples(st.just("die"), st.integers(0, 3)),
+acts = st.sampled_from(
+    [*["write"] * 8, "read", "read", "read", "time", "epoch", "epoch", "background", "stop", "die"]
 )
 deliveries = st.builds(
     Delivery,
-    repeats=st.lists(st.tuples(st.integers(0, 13), st.booleans()), max_size=6),
-    rival=st.lists(st.booleans(), max_size=14),
-    steps=st.lists(st.tuples(st.booleans(), acts).map(lambda step: (step[0], *step[1])), max_size=16),
-    faults=st.lists(st.sampled_from(Fault), max_size=6),
+    repeats=st.lists(st.tuples(st.integers(0, 15), st.booleans()), max_size=8),
+    rival=st.lists(st.booleans(), min_size=4, max_size=16),
+    steps=st.lists(st.tuples(st.booleans(), acts, st.integers(0, 4)), min_size=6, max_size=20),
+    faults=st.lists(st.sampled_from([Fault.NONE, Fault.NONE, *Fault]), max_size=8),
     read_faults=st.lists(st.sampled_from([Fault.NONE, Fault.UNAVAILABLE]), max_size=3),
-    interleaved=st.lists(st.integers(0, 3), max_size=8),
+    interleaved=st.lists(st.sampled_from([0, 0, 1, 2]), min_size=3, max_size=12),
     window_changes=st.sampled_from([1, 2, 3, 1_000]),
-    working_set_bytes=st.sampled_from([0, 700, 1 << 20]),
+    working_set_bytes=st.sampled_from([0, 4_000, 1 << 20, 1 << 20]),
 )
 
 

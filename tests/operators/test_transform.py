@@ -127,12 +127,12 @@ def test_numbers_up_to_64_bits_stay_in_attributes(number: float) -> None:
 
 def fields(entity_type: str, wrong: dict[str, Any]) -> Message:
     """A change whose columns do not say what its entity says."""
-    make = {"product": product, "price": price, "stock": stock}[entity_type]
-    good = change_message(entity_type, make())
+    clean = {"product": product(), "price": price(), "stock": stock()}[entity_type]
+    good = change_message(entity_type, clean)
     change = change_of(good)
     return good._replace(
         value=b'{"entity":"%s","op":"upsert","version":1,"fields":%s}'
-        % (str(change.entity).encode(), _json({**make(), **wrong}))
+        % (str(change.entity).encode(), _json({**clean, **wrong}))
     )
 
 
@@ -144,9 +144,8 @@ def _json(value: object) -> bytes:
 
 WRONG: dict[str, tuple[Message, str]] = {
     "sku of another product": (fields("product", {"sku": "SKU-2"}), "sku: 'SKU-2' must be 'SKU-1'"),
-    "sku missing": (fields("stock", {"sku": None}), "sku: None must be 'SKU-1'"),
-    "sku a number": (fields("product", {"sku": 5}), "sku: 5 must be 'SKU-1'"),
-    "sku too long": (change_message("product", product("x" * 129)), "sku: 'x+.*at most 128 characters"),
+    "sku missing": (fields("stock", {"sku": None}), "sku: None: .*valid string"),
+    "sku a number": (fields("product", {"sku": 5}), "sku: 5: .*valid string"),
     "name a number": (fields("product", {"name": 5}), "name: 5: .*valid string"),
     "attributes a list": (fields("product", {"attributes": [1]}), r"attributes: \[1\]: .*dictionary"),
     "tags a text": (fields("product", {"tags": "new"}), "tags: 'new': .*valid list"),
@@ -167,8 +166,14 @@ WRONG: dict[str, tuple[Message, str]] = {
     "amount of 13 digits": (fields("price", {"list_amount": "123456789.1234"}), "no more than 12 digits"),
     "amount of 9 digits before the point": (fields("price", {"list_amount": "123456789"}), "no more than 8"),
     "amount of a million digits": (fields("price", {"list_amount": "1e999999"}), "list_amount: '1e999999'"),
-    "currency of 2 letters": (fields("price", {"currency": "EU"}), "currency: 'EU': .*at least 3 characters"),
-    "currency of 4 letters": (fields("price", {"currency": "EURO"}), "currency: 'EURO': .*at most 3"),
+    "currency of 2 letters": (
+        change_message("price", price(currency="EU")),
+        "currency: 'EU': .*at least 3 characters",
+    ),
+    "currency of 4 letters": (
+        change_message("price", price(currency="EURO")),
+        "currency: 'EURO': .*at most 3",
+    ),
     "moment no date": (fields("price", {"valid_from": "soon"}), "valid_from: 'soon': .*valid datetime"),
     "moment before Christ": (
         fields("price", {"valid_from": "0044-03-15T00:00:00+00:00 BC"}),
@@ -235,20 +240,15 @@ def test_a_part_tells_when_its_batch_came_and_when_it_was_done() -> None:
 class TestNoRowEndsTheFlow:
     """An error of the row is a failure in quarantine; anything raised would end the flow for all others."""
 
-    @pytest.mark.xfail(strict=True, reason="bug: OverflowError where a moment in UTC leaves the calendar")
     @pytest.mark.parametrize("moment", ["9999-12-31T23:59:59-05:00", "0001-01-01T00:00:00+02:00"])
     def test_a_moment_at_the_calendar_s_end_in_another_time_zone(self, moment: str) -> None:
         assert isinstance(through(fields("price", {"valid_to": moment})), Part | Failure)
 
-    @pytest.mark.xfail(
-        strict=True, reason="bug: a delete's SKU is not checked; Elasticsearch refuses the bulk"
-    )
     @pytest.mark.parametrize("sku", ["x" * 513, "😀" * 129])
     def test_a_delete_of_a_sku_that_no_store_takes_as_an_id(self, sku: str) -> None:
         assert isinstance(through(change_message("product", product(sku), 1, "delete")), Failure)
 
 
-@pytest.mark.xfail(strict=True, reason="bug: strftime writes a year before 1000 without its zeros")
 def test_an_early_moment_has_a_year_of_four_digits() -> None:
     part = price_part(valid_from="0500-01-01T00:00:00+00:00")
 
@@ -256,7 +256,6 @@ def test_an_early_moment_has_a_year_of_four_digits() -> None:
     assert part.body["valid_from"] == "0500-01-01T00:00:00.000000Z"
 
 
-@pytest.mark.xfail(strict=True, reason="bug: only the SKU of a row is held against its entity")
 @pytest.mark.parametrize(
     "message",
     [fields("price", {"currency": "USD"}), fields("stock", {"warehouse_id": "W2"})],

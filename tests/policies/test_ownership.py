@@ -11,9 +11,3 @@ def test_each_entity_travels_on_its_owner_s_topic() -> None:
         "syncline.pricing.price": ("pricing", "price"),
         "syncline.warehouse.stock": ("warehouse", "stock"),
     }
-
-
-def test_prices_and_stock_exist_several_times_for_a_product() -> None:
-    slotted = {policy.type: policy.slotted for policy in policies_by_topic("any").values()}
-
-    assert slotted == {"product": False, "price": True, "stock": True}
