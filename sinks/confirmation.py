@@ -141,9 +141,8 @@ class StatusWriter:
         self.clock_offset_us = database_us - (asked_us + answered_us) // 2
         self._next_calibration_us = answered_us + int(CALIBRATE_EVERY.total_seconds() * 1e6)
 
-
     def _forget(self) -> None:
-        self._writer.connection.execute(
+        self._writer.connect().execute(
             "DELETE FROM sync.status WHERE flow = %s AND state <> 'failed' AND recorded_at < %s",
             (self._flow, datetime.now(UTC) - KEEP_RECORDS),
         )

@@ -35,6 +35,9 @@ CREATE TABLE IF NOT EXISTS outbox (
 -- Lets the relay start its read at a transaction and so step over rows that are dead but not yet vacuumed.
 CREATE INDEX IF NOT EXISTS outbox_transaction_id ON outbox (transaction_id);
 
+-- Lets it read a backlog batch by batch without sorting all of it each time.
+CREATE UNIQUE INDEX IF NOT EXISTS outbox_seq ON outbox (seq);
+
 
 -- Writes one change, called by triggers that pin the search path. `image` is the row as JSON, `columns` those that the change carries (null: all).
 CREATE OR REPLACE FUNCTION outbox_append(
