@@ -345,6 +345,31 @@ def test_a_conflict_is_audited_once_when_its_changes_are_replayed_behind_the_cop
     assert len(conflicts(servers)) == 1
 
 
+def test_a_conflict_of_rows_nested_as_deep_as_decode_lets_pass_does_not_end_the_flow(
+    servers: Servers,
+) -> None:
+    sku = servers.sku(0)
+    nested: list[Any] = []
+    for _ in range(250):
+        nested = [nested]
+    rows = [product(sku, attributes={"nested": nested}, name=name) for name in ("one", "other")]
+    assert all(isinstance(change_of(change_message("product", row)).version.row, int) for row in rows)
+
+    in_one_thread(servers.flow([change_message("product", row) for row in rows], 2))
+
+    assert len(conflicts(servers)) == 1
+
+
+def test_the_same_bad_bytes_at_two_places_are_one_row_that_a_replay_does_not_count(servers: Servers) -> None:
+    log = [message(b"{broken", offset=offset) for offset in (3, 9)]
+
+    for _ in range(2):
+        for each in log:
+            in_one_thread(servers.flow([each], 1))
+
+    assert servers.rows('SELECT "offset", count FROM sync.quarantine') == [(9, 2)]
+
+
 def stateful_steps(flow: Dataflow) -> list[str]:
     """The ids of a flow's steps that recovery keeps state for, in order."""
     found: list[str] = []
