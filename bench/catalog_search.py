@@ -21,7 +21,7 @@ QUICK = Sizes(
     rounds=1,
     alone_changes=5_000,
     drain_changes=2_000,
-    rates=(100, 300),
+    rates=(100, latency.PEAK_RATE),
     seconds=5,
     warm_up_seconds=2,
     live_products=1_000,
@@ -46,7 +46,7 @@ _MEASUREMENTS = (
         "drain",
         "draining a backlog, against the same bulk actions sent raw",
         drain.measure,
-        lambda sizes: 1 + sizes.drain_changes / 100_000 * (2 + sizes.rounds * 3.5),
+        lambda sizes: 0.5 + sizes.drain_changes / 100_000 * (3 + sizes.rounds * 4.5),
     ),
     Measurement(
         "latency",

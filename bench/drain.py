@@ -176,7 +176,7 @@ def _figures(case: str, runs: list[Run]) -> list[Figure]:
         Figure(title, CHANGES_RATE, "/s", changes),
         Figure(title, FLOW_RATE, "documents/s", rates["flow"]),
         Figure(title, RAW_RATE, "documents/s", rates[str(DEFAULT)]),
-        Figure(title, BEST_RATE, f"documents/s ({best})", rates[best]),
+        Figure(title, BEST_RATE, f"/s, {best}", rates[best]),
         Figure(title, SHARE, "%", share(str(DEFAULT)), target),
         Figure(title, BEST_SHARE, "%", share(best), target),
     ]

@@ -95,7 +95,7 @@ def _throughput(result: Mapping[str, Any]) -> "Drawing":
             _label(
                 axes,
                 bars,
-                [f"{of_default[case].median:.0f} %, {of_best[case].median:.0f} %" for case in of_case],
+                [f"{of_default[case].median:.0f} / {of_best[case].median:.0f} %" for case in of_case],
             )
     axes.set_xticks(range(len(of_default)), list(of_default))
     axes.set_ylabel("documents a second")
@@ -127,6 +127,8 @@ def _latency(result: Mapping[str, Any]) -> "Drawing":
         _label(axes, bars, [f"{figure.median:.0f}" for figure in of_case.values()])
         axes.set_xticks(range(len(of_case)), list(of_case))
     axes.set_yscale("log")
+    axes.set_ylim(bottom=1)
+    axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.set_ylabel("commit to acknowledged write, ms")
     axes.grid(visible=False, axis="x")
     drawing.legend(frameon=False, ncols=3, loc="outside upper center")
@@ -150,6 +152,9 @@ def _flatness(result: Mapping[str, Any]) -> "Drawing":
             color=_DARK,
         )
         axes.set_xscale("log")
+        axes.set_xticks([live_products.products_of(figure.case) for figure in of_name])
+        axes.minorticks_off()
+        axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.set_ylim(0, 1.6 * max(max(figure.values) for figure in of_name))
         axes.set_title(f"{name}, {of_name[0].unit}", fontsize=10)
         axes.set_xlabel("live products")

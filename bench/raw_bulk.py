@@ -31,7 +31,7 @@ class Way(NamedTuple):
     chunk_size: int
 
     def __str__(self) -> str:
-        return f"{self.thread_count} threads of {self.chunk_size:,}"
+        return f"{self.thread_count} x {self.chunk_size:,}"
 
 
 DEFAULT = Way(thread_count=4, chunk_size=500)
