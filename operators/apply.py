@@ -144,16 +144,18 @@ class Apply:
             entity = entering[0].part.entity
             entering = [verdict for verdict in entering if verdict.part.entity == entity]
         settled = [verdict for verdict in task.verdicts if verdict.decision is not Decision.APPLIED]
-        task.verdicts = settled + self._resolve.among(entering)
-        for verdict in task.verdicts:
-            if verdict.decision is Decision.APPLIED:
-                merge(self._shape, copy.document, verdict.part, now_us)
+        task.verdicts = settled + [
+            verdict._replace(replaced=merge(self._shape, copy.document, verdict.part, now_us))
+            if verdict.decision is Decision.APPLIED
+            else verdict
+            for verdict in self._resolve.among(entering)
+        ]
         tick(self._shape, copy.document, now_us)
         return Write(task.document_id, orjson.dumps(copy.document), copy.token)
 
     def _tell(self, task: _Task, document_version: int, stamps: Stamps, emissions: list[Emission]) -> None:
-        for part, decision, conflict in task.verdicts:
-            emissions.append(Applied(part, decision, document_version, stamps))
+        for part, decision, conflict, replaced in task.verdicts:
+            emissions.append(Applied(part, decision, document_version, stamps, replaced))
             if conflict is not None:
                 emissions.append(conflict)
         if len(task.verdicts) == len(task.parts):

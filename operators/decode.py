@@ -42,6 +42,8 @@ class Decode:
         try:
             headers = dict(message.headers)
             if envelope.WATERMARK_US in headers:
+                if headers[envelope.WATERMARK_US] is None:
+                    raise Undecodable(f"header {envelope.WATERMARK_US}: it must hold a time")
                 time_us = _whole_number(headers, envelope.WATERMARK_US, 0, TIME_LIMIT_US)
                 return Watermark(message.topic, message.partition, time_us)
             return self._change(message, headers)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from syncline.model.decision import Conflict, Decision, Known
-from syncline.model.document import Document, known
+from syncline.model.document import Body, Document, known
 from syncline.model.part import Part
 
 
@@ -12,6 +12,8 @@ class Verdict(NamedTuple):
     part: Part
     decision: Decision
     conflict: Conflict | None = None
+    replaced: Body | None = None
+    """What stood in the part's place, once it was merged."""
 
 
 class Resolve:

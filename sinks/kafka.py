@@ -35,7 +35,8 @@ _kafka_log = logging.getLogger("kafka")
 
 MAX_RECORD_BYTES = 16_777_216
 TIMEOUT_SECONDS = 30
-FENCE_TIMEOUT_SECONDS = 5
+FENCE_TIMEOUT_SECONDS = 3
+"""Short, since a stop that is requested meanwhile waits for it."""
 _BY_KEY = -1
 
 _FENCED = frozenset(

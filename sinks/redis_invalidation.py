@@ -18,7 +18,6 @@ from redis.exceptions import AuthenticationError, ConnectionError, NoPermissionE
 from syncline.clock import Clock, system_clock_us
 from syncline.model.decision import Applied, LaneWatermark
 from syncline.model.errors import BadCredentials, FatalError, Misconfigured, Unavailable
-from syncline.model.part import Part
 
 _log = structlog.get_logger()
 
@@ -71,7 +70,7 @@ class InvalidateLogic(StatefulBatchLogic[Applied | LaneWatermark, Invalidated | 
     def __init__(
         self,
         cache: RedisInvalidation,
-        keys_of: Callable[[Part], Iterable[str]],
+        keys_of: Callable[[Applied], Iterable[str]],
         retry_after: timedelta,
         clock: Clock,
         resume_state: State | None,
@@ -93,7 +92,7 @@ class InvalidateLogic(StatefulBatchLogic[Applied | LaneWatermark, Invalidated | 
     ) -> tuple[list[Invalidated | LaneWatermark], bool]:
         for value in values:
             if isinstance(value, Applied):
-                self._pending.update(self._keys_of(value.part))
+                self._pending.update(self._keys_of(value))
         if self._retry_at is None:
             self._remove()
         now_us = self._clock()
@@ -136,7 +135,7 @@ def invalidate(
     step_id: str,
     up: KeyedStream[Applied | LaneWatermark],
     cache: RedisInvalidation,
-    keys_of: Callable[[Part], Iterable[str]],
+    keys_of: Callable[[Applied], Iterable[str]],
     retry_after: timedelta = timedelta(seconds=1),
     clock: Clock = system_clock_us,
 ) -> KeyedStream[Invalidated | LaneWatermark]:

@@ -72,6 +72,11 @@ CREATE TABLE IF NOT EXISTS sync.conflicts (
     arrived_position text NOT NULL,
     rule             text NOT NULL,
     winner           text NOT NULL CHECK (winner IN ('known', 'arrived')),
-    decided_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
-    UNIQUE (flow, kind, entity_type, entity_id, known_version, known_hash, arrived_version, arrived_hash)
+    decided_at       timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+-- The same two in the other order are the same conflict: after a replay the winner is the one that is known.
+CREATE UNIQUE INDEX IF NOT EXISTS conflicts_once ON sync.conflicts (
+    flow, kind, entity_type, entity_id,
+    least(known_version::text || known_hash, arrived_version::text || arrived_hash),
+    greatest(known_version::text || known_hash, arrived_version::text || arrived_hash)
 );

@@ -1,7 +1,7 @@
 """What conflict resolution said of a change, and the record of a conflict."""
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from syncline.model.part import Part
 from syncline.model.version import Version
@@ -48,6 +48,8 @@ class Applied(NamedTuple):
     document_version: int
     """The document's clock (``_sync.version``) after the decision."""
     stamps: Stamps
+    replaced: dict[str, Any] | None
+    """The fields that stood in the part's place."""
 
 
 class LaneWatermark(NamedTuple):

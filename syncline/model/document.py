@@ -13,6 +13,8 @@ from syncline.model.part import Part
 from syncline.model.version import Version
 
 Document = dict[str, Any]
+Body = dict[str, Any]
+"""What one entity contributes."""
 
 CLOCK_TICKS_PER_MS = 65_536
 
@@ -24,8 +26,11 @@ class DocumentShape(Protocol):
         """The document before any part: its ``_sync`` block is empty and it is hidden."""
         ...
 
-    def put(self, document: Document, part: Part) -> None:
-        """Replace what this entity contributes; take it out where the entity was deleted."""
+    def put(self, document: Document, part: Part) -> Body | None:
+        """Replace what this entity contributes, or take it out where the entity was deleted.
+
+        Returns what it contributed before; ``None`` where that was nothing.
+        """
         ...
 
     def is_hidden(self, document: Document) -> bool:
@@ -43,9 +48,9 @@ def known(document: Document, entity: str) -> Known | None:
     return Known(Version(*entry["version"]), entry["hash"]) if entry else None
 
 
-def merge(shape: DocumentShape, document: Document, part: Part, now_us: int) -> None:
-    """Put the part into the document, and on record."""
-    shape.put(document, part)
+def merge(shape: DocumentShape, document: Document, part: Part, now_us: int) -> Body | None:
+    """Put the part into the document, and on record; return what stood in its place."""
+    replaced = shape.put(document, part)
     change = part.change
     document["_sync"]["entities"][part.entity] = {
         "version": list(change.version),
@@ -55,6 +60,7 @@ def merge(shape: DocumentShape, document: Document, part: Part, now_us: int) -> 
         "committed_at_us": change.committed_at_us,
         "synced_at_us": now_us,
     }
+    return replaced
 
 
 def tick(shape: DocumentShape, document: Document, now_us: int) -> int:

@@ -8,11 +8,9 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from syncline.model.document import Document, empty_sync_block
+from syncline.model.document import Body, Document, empty_sync_block
 from syncline.model.entities import Price, Product, Stock
 from syncline.model.part import Part
-
-Body = dict[str, Any]
 
 PRODUCT_FIELDS = ("name", "description", "brand", "category", "attributes", "tags", "status")
 
@@ -61,33 +59,33 @@ class SearchDocument:
         stock = {"on_hand": 0, "reserved": 0, "available": 0, "in_stock": False, "by_warehouse": {}}
         return {"sku": document_id, "prices": {}, "stock": stock, "_sync": empty_sync_block()}
 
-    def put(self, document: Document, part: Part) -> None:
+    def put(self, document: Document, part: Part) -> Body | None:
         entity_type = part.change.entity.type
         if entity_type == "product":
-            self._put_product(document, part.body)
-        elif entity_type == "price":
-            _put_slot(document["prices"], part)
-        else:
-            _put_slot(document["stock"]["by_warehouse"], part)
-            _add_up(document["stock"])
+            return _put_product(document, part.body)
+        if entity_type == "price":
+            return _put_slot(document["prices"], part)
+        replaced = _put_slot(document["stock"]["by_warehouse"], part)
+        _add_up(document["stock"])
+        return replaced
 
     def is_hidden(self, document: Document) -> bool:
         """Only the product itself makes a document worth showing; ``name`` is there exactly with it."""
         return "name" not in document
 
-    def _put_product(self, document: Document, body: Body | None) -> None:
-        if body is None:
-            for field in PRODUCT_FIELDS:
-                document.pop(field, None)
-        else:
-            document.update(body)
+
+def _put_product(document: Document, body: Body | None) -> Body | None:
+    replaced = {field: document.pop(field) for field in PRODUCT_FIELDS if field in document}
+    if body is not None:
+        document.update(body)
+    return replaced or None
 
 
-def _put_slot(section: Body, part: Part) -> None:
-    if part.body is None:
-        section.pop(part.slot, None)
-    else:
+def _put_slot(section: Body, part: Part) -> Body | None:
+    replaced: Body | None = section.pop(part.slot, None)
+    if part.body is not None:
         section[part.slot] = part.body
+    return replaced
 
 
 def _add_up(stock: Body) -> None:

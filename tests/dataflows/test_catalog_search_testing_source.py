@@ -333,7 +333,6 @@ def test_a_conflict_is_audited_once_however_often_its_changes_come(servers: Serv
     assert servers.rows("SELECT count(*) FROM sync.quarantine") == [(0,)]
 
 
-@pytest.mark.xfail(strict=True, reason="bug: a replay tells a conflict with known and arrived exchanged")
 def test_a_conflict_is_audited_once_when_its_changes_are_replayed_behind_the_copy(servers: Servers) -> None:
     """The loser came first; when it comes again, the copy already has the winner."""
     log: list[Item] = [*conflicting(servers), ABORT()]

@@ -32,7 +32,7 @@ class AwayForAWhile(RedisInvalidation):
 
 
 def applied(part: Part, decision: Decision = Decision.APPLIED) -> Applied:
-    return Applied(part, decision, 1, Stamps(0, 0, 0, 0))
+    return Applied(part, decision, 1, Stamps(0, 0, 0, 0), None)
 
 
 PRODUCT, PRICE = applied(product_part()), applied(price_part())
