@@ -48,6 +48,7 @@ def build(settings: Settings, stop: Stop, health: Health) -> Dataflow:
                 topic_prefix=settings.topic_prefix,
                 generation=settings.generation,
                 batch_rows=settings.relay_batch_rows,
+                batch_interval=timedelta(milliseconds=settings.relay_batch_interval_ms),
                 poll_interval=timedelta(milliseconds=settings.relay_poll_interval_ms),
                 watermark_interval=timedelta(milliseconds=settings.watermark_interval_ms),
             ),

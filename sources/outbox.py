@@ -11,6 +11,7 @@ is now published (but for commits that PostgreSQL was just then making visible, 
 milliseconds that flushing takes).
 """
 
+import math
 import select
 import threading
 import time
@@ -40,11 +41,13 @@ LOCK_CLASS = 0x53594E43
 
 @dataclass(frozen=True, slots=True)
 class OutboxSettings:
-    """``poll_interval`` is the safety net under NOTIFY."""
+    """``poll_interval`` is the safety net under NOTIFY. ``batch_interval`` keeps reads of an outbox that has
+    no backlog apart: each batch is a Kafka transaction, which costs the same whatever its size."""
 
     topic_prefix: str
     generation: int
     batch_rows: int
+    batch_interval: timedelta
     poll_interval: timedelta
     watermark_interval: timedelta
 
@@ -112,20 +115,28 @@ class Outbox:
         self._commit_time = sql.SQL("NULL")
         self._floor = "0"
         self._round: _Round | None = None
-        self._next_read = 0.0
+        self._has_news = True
+        self._next_poll = 0.0
+        self._not_before = 0.0
         self._next_watermark = 0.0
 
     @property
     def socket(self) -> int | None:
-        """What becomes readable when there is news; ``None`` while standing by."""
-        return self._connection.fileno() if self._connection is not None and self._tenure else None
+        """What becomes readable when there is news; ``None`` while standing by, and once there is."""
+        if self._connection is None or self._tenure is None or self._has_news:
+            return None
+        return self._connection.fileno()
 
     def tell_news(self) -> None:
-        self._next_read = 0.0
+        self._has_news = True
 
     @property
-    def is_due(self) -> bool:
-        return not self.in_flight and time.monotonic() >= self._next_read
+    def due_in_seconds(self) -> float:
+        """Until the next read; infinite while what was read is not settled."""
+        if self.in_flight:
+            return math.inf
+        due = self._not_before if self._has_news else max(self._not_before, self._next_poll)
+        return max(0.0, due - time.monotonic())
 
     def read(self) -> OutboxBatch | None:
         """The next rows, or ``None`` when there are none, or another relay holds the lock.
@@ -141,7 +152,10 @@ class Outbox:
         return batch
 
     def _read(self) -> OutboxBatch | None:
-        self._next_read = time.monotonic() + self._settings.poll_interval.total_seconds()
+        now = time.monotonic()
+        self._has_news = False
+        self._next_poll = now + self._settings.poll_interval.total_seconds()
+        self._not_before = now + self._settings.batch_interval.total_seconds()
         connection = self._connection or self._connect()
         tenure = self._tenure or self._win_lock(connection)
         if tenure is None:
@@ -162,7 +176,8 @@ class Outbox:
         if is_drained:
             self._floor = floor
         else:
-            self._next_read = 0.0
+            self._has_news = True
+            self._not_before = 0.0
             newest = newest if self._round is None else self._round.newest
             self._round = _Round(rows[-1].seq, newest) if len(rows) == limit else None
         watermark_us = self._watermark(started_at_us) if is_drained else None
@@ -270,7 +285,8 @@ class Outbox:
         self.close()
         self.in_flight = False
         self.is_well = False
-        self._next_read = time.monotonic() + self._settings.poll_interval.total_seconds()
+        self._has_news = False
+        self._next_poll = time.monotonic() + self._settings.poll_interval.total_seconds()
         if isinstance(error, psycopg.Error):
             try:
                 raise_typed(error, f"reading the outbox of {self.schema}")
@@ -291,10 +307,11 @@ class _Waiter:
             self._asked.add(schema)
             return
         self._asked = {schema}
-        if any(outbox.in_flight or outbox.is_due for outbox in outboxes.values()):
+        due_in_seconds = min(outbox.due_in_seconds for outbox in outboxes.values())
+        if due_in_seconds == 0 or any(outbox.in_flight for outbox in outboxes.values()):
             return
         sockets = {outbox.socket: outbox for outbox in outboxes.values() if outbox.socket is not None}
-        readable, _, _ = select.select(list(sockets), [], [], self._idle_wait_seconds)
+        readable, _, _ = select.select(list(sockets), [], [], min(due_in_seconds, self._idle_wait_seconds))
         for socket in readable:
             sockets[socket].tell_news()
 
@@ -320,7 +337,7 @@ class _Partition(StatefulSourcePartition[OutboxBatch, None]):
         if self._stop.requested and not self._outbox.in_flight:
             raise StopIteration
         self._waiter.before_asking(self._outbox.schema, self._outboxes)
-        if not self._outbox.is_due or self._stop.requested:
+        if self._outbox.due_in_seconds > 0 or self._stop.requested:
             return []
         batch = self._outbox.read()
         return [] if batch is None else [batch]

@@ -46,32 +46,35 @@ class Settings(BaseSettings):
     elasticsearch_url: SecretStr = SecretStr("http://127.0.0.1:9200")
 
     # Names on the servers.
-    topic_prefix: str = "syncline"
+    topic_prefix: str = Field("syncline", description="Topics are PREFIX.OWNER.ENTITY.")
     topic_partitions: int = Field(12, ge=1, description="A multiple of the processes that read them.")
-    topic_replication_factor: int = Field(1, ge=1)
-    search_alias: str = "products"
+    topic_replication_factor: int = Field(1, ge=1, description="3 on a cluster that must not lose.")
+    search_alias: str = Field("products", description="Alias of the index of search documents.")
     currencies: tuple[str, ...] = Field(
         ("EUR", "USD", "GBP", "CHF", "JPY"), description="Currencies whose prices can be searched."
     )
 
     # The relay.
     generation: int = Field(1, ge=1, description="Raise when a source was restored to an earlier point.")
-    relay_batch_rows: int = Field(2_000, ge=1)
+    relay_batch_rows: int = Field(2_000, ge=1, description="Most rows in one Kafka transaction.")
+    relay_batch_interval_ms: int = Field(
+        10, ge=0, description="Shortest time between two batches of an outbox that has no backlog."
+    )
     relay_idle_wait_ms: int = Field(50, ge=1, description="Longest single wait for a notification.")
     relay_poll_interval_ms: int = Field(500, ge=1, description="Safety net where no notification comes.")
-    watermark_interval_ms: int = Field(1_000, ge=1)
+    watermark_interval_ms: int = Field(1_000, ge=1, description="How finely freshness is told.")
 
     # Flows that keep a copy.
-    source_batch_messages: int = Field(4_096, ge=1)
+    source_batch_messages: int = Field(4_096, ge=1, description="Most messages taken by one poll.")
     source_poll_ms: int = Field(2, ge=0, description="Longest that one idle poll holds the worker.")
-    window_max_changes: int = Field(2_000, ge=1, description="A batch is written when it holds so many,")
-    window_max_age_ms: int = Field(5, ge=0, description="or when its first change has waited so long.")
+    window_max_changes: int = Field(2_000, ge=1, description="Changes after which a batch is written.")
+    window_max_age_ms: int = Field(5, ge=0, description="Age of its first change at which it is, too.")
     working_set_mib: int = Field(64, ge=0, description="Documents kept at hand, for each worker.")
 
     # A process that runs a flow.
     health_port: int = Field(0, ge=0, le=65_535, description="Serves /ready, /live, /metrics; 0 is off.")
     ready_within_s: int = Field(15, ge=1, description="Not ready after so long without a read of the log.")
-    log_level: str = "INFO"
+    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
     @classmethod
     def settings_customise_sources(

@@ -54,6 +54,7 @@ class Relay:
                 topic_prefix=settings.topic_prefix,
                 generation=settings.generation,
                 batch_rows=batch_rows,
+                batch_interval=timedelta(0),
                 poll_interval=poll_interval,
                 watermark_interval=timedelta(0) if watermarks else timedelta(days=1),
             ),
@@ -262,7 +263,7 @@ def test_a_large_backlog_goes_in_batches_and_in_order(own: Settings, database: D
     database.write("catalog", add(*(f"S{n:02}" for n in range(35))))
     batches, rows = [], []
     with Relay(own, batch_rows=10, poll_interval=timedelta(days=1)) as relay:
-        while relay.outbox.is_due and (publication := relay.step()):
+        while relay.outbox.due_in_seconds == 0 and (publication := relay.step()):
             batches.append(len(publication.batch.rows))
             rows += [row.seq for row in publication.batch.rows]
     assert batches == [10, 10, 10, 5], "it reads on at once while there is more"
@@ -394,8 +395,8 @@ def test_without_notifications_the_poll_finds_the_rows(
         relay = relay_of(poll_interval=timedelta(seconds=2))
         relay.drain()
         database.write("catalog", add("A"))
-        assert not relay.outbox.is_due
-        eventually(lambda: relay.outbox.is_due, seconds=5, what="the poll")
+        assert not relay.outbox.due_in_seconds == 0
+        eventually(lambda: relay.outbox.due_in_seconds == 0, seconds=5, what="the poll")
         assert skus(relay.drain()) == ["A"]
     finally:
         database.write("catalog", "ALTER TABLE catalog.outbox ENABLE TRIGGER outbox_notify")
