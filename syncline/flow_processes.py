@@ -19,6 +19,8 @@ FLOWS: Mapping[str, bool] = {"outbox_relay": False, "catalog_search": True}
 
 EPOCH_SECONDS = 1
 STOP_TIMEOUT_SECONDS = 20.0
+BEREAVED_TIMEOUT_SECONDS = 3.0
+"""A process whose peer has died can take no snapshot any more; it may still say why it ends."""
 _POLL_SECONDS = 0.1
 
 
@@ -98,14 +100,14 @@ class FlowProcesses:
         """Wait until all have ended; one that fails takes the others with it. Answers the worst exit code."""
         while any(process.poll() is None for process in self.processes):
             if any(process.poll() not in {None, 0} for process in self.processes):
-                self.stop()
+                self.stop(BEREAVED_TIMEOUT_SECONDS)
             time.sleep(_POLL_SECONDS)
         return max((abs(process.returncode) for process in self.processes), default=0)
 
-    def stop(self) -> None:
+    def stop(self, timeout_seconds: float = STOP_TIMEOUT_SECONDS) -> None:
         """End them cleanly, with a last snapshot; what does not end in time is killed."""
         self.signal(signal.SIGTERM)
-        deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
+        deadline = time.monotonic() + timeout_seconds
         for process in self.processes:
             try:
                 process.wait(max(0.0, deadline - time.monotonic()))
