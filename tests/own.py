@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psycopg
 from elasticsearch import Elasticsearch
@@ -36,13 +37,14 @@ def but(settings: Settings, **changed: object) -> Settings:
 
 @contextmanager
 def own_settings(
-    settings: Settings, name: str, redis_database: int, partitions: int = 2
+    settings: Settings, name: str, redis_database: int, partitions: int = 2, home: Path | None = None
 ) -> Iterator[Settings]:
     """Settings for this name alone, with everything provisioned and the services installed."""
     redis_url = f"{settings.redis_url.get_secret_value().rpartition('/')[0]}/{redis_database}"
     with own_database(settings.postgres_dsn.get_secret_value(), f"own_{name}") as dsn:
         own = but(
             settings,
+            home=home or settings.home,
             postgres_dsn=dsn,
             redis_url=redis_url,
             topic_prefix=f"own-{name}",

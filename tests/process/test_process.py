@@ -1,0 +1,302 @@
+"""What surrounds a flow: holding a place, stopping, health, and how an error is told."""
+
+import io
+import logging
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import orjson
+import psycopg
+import pytest
+import structlog
+from bytewax.errors import BytewaxRuntimeError
+from psycopg import conninfo, errors
+
+from syncline import postgres
+from syncline.health import Health, application
+from syncline.model.errors import (
+    BadCredentials,
+    FatalError,
+    Misconfigured,
+    MissingResource,
+    SynclineError,
+    TransientError,
+    Unavailable,
+)
+from syncline.process import _excepthook, configure_logs, root_cause
+from syncline.retrying import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, hold_place
+from syncline.settings import Settings
+from syncline.stopping import Stop
+from tests.road import Road
+
+
+@pytest.fixture
+def logs() -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """The lines of a process's log."""
+    before, level = logging.getLogger().handlers[:], logging.getLogger().level
+    stream, stderr = io.StringIO(), sys.stderr
+    sys.stderr = stream
+    configure_logs("INFO")
+    yield lambda: [orjson.loads(line) for line in stream.getvalue().splitlines()]
+    sys.stderr = stderr
+    logging.basicConfig(handlers=before, level=level, force=True)
+    structlog.reset_defaults()
+
+
+def failing(error: Exception, times: int) -> tuple[Callable[[], str], list[float]]:
+    """A call that fails so often, and when it was made."""
+    calls: list[float] = []
+
+    def call() -> str:
+        calls.append(time.monotonic())
+        if len(calls) <= times:
+            raise error
+        return "done"
+
+    return call, calls
+
+
+def test_a_call_is_tried_until_it_works() -> None:
+    call, calls = failing(Unavailable("away"), 3)
+    assert hold_place(Stop(), "asking")(call) == "done"
+    assert len(calls) == 4
+    assert calls[-1] - calls[0] < FIRST_WAIT_SECONDS * (1 + 2 + 4) + 1
+
+
+@pytest.mark.parametrize("error", [MissingResource(), ValueError("bug")])
+def test_what_is_not_transient_is_not_tried_again(error: Exception) -> None:
+    call, calls = failing(error, 1)
+    with pytest.raises(type(error)):
+        hold_place(Stop(), "asking")(call)
+    assert len(calls) == 1
+
+
+def test_waits_grow_at_random_up_to_a_bound() -> None:
+    class Recorded(Stop):
+        def __init__(self) -> None:
+            super().__init__()
+            self.waits: list[float] = []
+
+        def wait(self, seconds: float) -> None:
+            self.waits.append(seconds)
+
+    longest = [0.0] * 12
+    for _ in range(200):
+        stop = Recorded()
+        call, _ = failing(Unavailable(), 12)
+        hold_place(stop, "asking")(call)
+        longest = [max(pair) for pair in zip(longest, stop.waits, strict=True)]
+    for number, seconds in enumerate(longest):
+        bound = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**number)
+        assert bound / 2 < seconds <= bound, "evenly from 0 to the bound"
+
+
+def test_a_stop_ends_the_wait_at_once_and_raises_what_was_wrong() -> None:
+    stop = Stop()
+
+    def call() -> None:
+        if len(calls) == 3:
+            stop.request()
+        calls.append(time.monotonic())
+        raise Unavailable("away")
+
+    calls: list[float] = []
+    with pytest.raises(Unavailable, match="away"):
+        hold_place(stop, "asking")(call)
+    assert len(calls) == 4
+
+
+def test_a_wait_ends_with_its_time_or_with_a_stop() -> None:
+    stop = Stop()
+    begun = time.monotonic()
+    stop.wait(0.1)
+    assert 0.1 <= time.monotonic() - begun < 1
+    stop.request()
+    begun = time.monotonic()
+    stop.wait(30)
+    assert time.monotonic() - begun < 1
+
+
+SLEEPER = """
+import sys, time
+from datetime import timedelta
+from syncline.stopping import Stop, stop_on_signals
+stop = Stop()
+stop_on_signals(stop, force_after=timedelta(seconds=1))
+print("ready", flush=True)
+while not stop.requested:
+    time.sleep(0.01)
+print("asked", flush=True)
+time.sleep(60 if "stuck" in sys.argv else 0)
+"""
+
+
+def sleeper(*arguments: str) -> "subprocess.Popen[str]":
+    process = subprocess.Popen([sys.executable, "-c", SLEEPER, *arguments], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_a_request_and_the_second_one_an_order(number: signal.Signals) -> None:
+    with sleeper() as process:
+        process.send_signal(number)
+        assert process.wait(10) == 0
+    with sleeper("stuck") as process:
+        process.send_signal(number)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "asked\n"
+        process.send_signal(number)
+        assert process.wait(10) != 0
+
+
+def test_a_process_that_does_not_end_is_ended() -> None:
+    with sleeper("stuck") as process:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == -signal.SIGALRM
+
+
+def test_ready_is_who_read_a_short_while_ago() -> None:
+    now = [100.0]
+    health = Health(ready_within_seconds=15, clock=lambda: now[0])
+    answers: list[tuple[str, dict[str, Any]]] = []
+
+    def ask(path: str) -> tuple[str, dict[str, Any]]:
+        status: list[str] = []
+        body = application(health)({"PATH_INFO": path}, lambda line, _headers: status.append(line))  # type: ignore[arg-type]
+        answers.append((status[0][:3], orjson.loads(b"".join(body))))
+        return answers[-1]
+
+    assert ask("/ready") == ("503", {"ok": False, "seconds_since_progress": None})
+    assert ask("/live") == ("200", {"ok": True, "seconds_since_progress": None})
+    health.progress()
+    now[0] += 15
+    assert ask("/ready") == ("200", {"ok": True, "seconds_since_progress": 15.0})
+    now[0] += 1
+    assert ask("/ready")[0] == "503"
+    assert ask("/live")[0] == "200"
+
+
+def wrapped(cause: Exception) -> BytewaxRuntimeError:
+    """As Bytewax raises what an operator raised."""
+    try:
+        try:
+            try:
+                raise KeyError("driver")
+            except KeyError as first:
+                raise cause from first
+        except Exception as second:
+            raise BytewaxRuntimeError("error calling the operator") from second
+    except BytewaxRuntimeError as error:
+        return error
+
+
+def test_the_cause_is_our_own_error_or_else_the_first() -> None:
+    missing = MissingResource("gone")
+    assert root_cause(missing) is missing
+    assert root_cause(wrapped(missing)) is missing
+    assert repr(root_cause(wrapped(ValueError("bug")))) == "KeyError('driver')"
+
+
+def hook(
+    stop: Stop, told: list[str], on_failure: Callable[[str], None] | None = None
+) -> Callable[[Exception], None]:
+    end = _excepthook("tests", stop, on_failure or told.append)
+    return lambda error: end(type(error), error, error.__traceback__)
+
+
+def test_a_fatal_error_is_one_line_and_a_record(logs: Callable[[], list[dict[str, Any]]]) -> None:
+    told: list[str] = []
+    hook(Stop(), told)(wrapped(MissingResource("the alias 'x' is gone")))
+    assert told == ["MissingResource: the alias 'x' is gone"]
+    [line] = logs()
+    assert (line["level"], line["error"], line["flow"]) == ("error", told[0], "tests")
+
+
+def test_a_bug_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    told: list[str] = []
+    hook(Stop(), told)(wrapped(ValueError("bug")))
+    assert told == ["KeyError: 'driver'"]
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_stop_that_was_asked_for_is_no_failure_of_what_was_held(
+    logs: Callable[[], list[dict[str, Any]]],
+) -> None:
+    told: list[str] = []
+    stop = Stop()
+    hook(stop, told)(wrapped(Unavailable("away")))
+    stop.request()
+    with pytest.raises(SystemExit, match="0"):
+        hook(stop, told)(wrapped(Unavailable("away")))
+    hook(stop, told)(wrapped(MissingResource("gone")))
+    assert told == ["Unavailable: away", "MissingResource: gone"]
+    assert [line["level"] for line in logs()] == ["error", "info", "error"]
+
+
+def test_that_no_record_could_be_left_is_told_too(logs: Callable[[], list[dict[str, Any]]]) -> None:
+    def fail(_message: str) -> None:
+        raise Unavailable("PostgreSQL is away")
+
+    hook(Stop(), [], fail)(MissingResource("gone"))
+    assert [line["level"] for line in logs()] == ["error", "warning"]
+
+
+def test_logs_of_libraries_are_lines_of_json_too(logs: Callable[[], list[dict[str, Any]]]) -> None:
+    logging.getLogger("kafka").warning("a broker is %s", "away")
+    logging.getLogger("elastic_transport.transport").info("GET / [status:200]")
+    [line] = logs()
+    assert (line["event"], line["level"]) == ("a broker is away", "warning")
+
+
+def test_a_log_level_that_is_none_is_told(logs: Callable[[], list[dict[str, Any]]]) -> None:
+    with pytest.raises(Misconfigured, match="log_level: 'LOUD'"):
+        configure_logs("LOUD")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (errors.InvalidPassword("x"), BadCredentials),
+        (errors.InsufficientPrivilege("x"), BadCredentials),
+        (errors.UndefinedTable("x"), MissingResource),
+        (errors.InvalidSchemaName("x"), MissingResource),
+        (errors.AdminShutdown("x"), Unavailable),
+        (errors.DeadlockDetected("x"), Unavailable),
+        (errors.DiskFull("x"), Unavailable),
+        (psycopg.OperationalError("the connection is closed"), Unavailable),
+        (psycopg.InterfaceError("the connection is closed"), Unavailable),
+        (errors.ProgramLimitExceeded("too large"), FatalError),
+        (errors.CheckViolation("x"), FatalError),
+        (errors.SyntaxError("x"), FatalError),
+    ],
+)
+def test_errors_of_postgresql_have_a_class(error: psycopg.Error, kind: type[SynclineError]) -> None:
+    with pytest.raises(kind, match="writing: ") as told:
+        postgres.raise_typed(error, "writing")
+    assert type(told.value) is kind
+    assert told.value.__cause__ is error
+
+
+def test_failures_to_connect_have_a_class_and_one_line(settings: Settings) -> None:
+    dsn = settings.postgres_dsn.get_secret_value()
+    with Road(1, is_open=False) as road:
+        cases: list[tuple[str, type[SynclineError]]] = [
+            (conninfo.make_conninfo(dsn, password="wrong"), BadCredentials),
+            (conninfo.make_conninfo(dsn, user="nobody"), BadCredentials),
+            (conninfo.make_conninfo(dsn, port=road.port), Unavailable),
+            (conninfo.make_conninfo(dsn, host="no-such-host.invalid"), Unavailable),
+            ("this is no connection string", BadCredentials),
+        ]
+        for bad, kind in cases:
+            with pytest.raises(kind) as told:
+                postgres.connect(bad)
+            assert isinstance(told.value, TransientError) == (kind is Unavailable)
+            assert "\n" not in str(told.value)
+    with postgres.connect(dsn, "by its name") as connection:
+        assert connection.execute("SHOW application_name").fetchone() == ("by its name",)

@@ -1,0 +1,177 @@
+"""The relay is killed, its broker goes away: nothing is lost, and what comes twice comes as a replay."""
+
+import random
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import orjson
+import psycopg
+import pytest
+
+from syncline.flow_processes import FlowProcesses, free_ports
+from syncline.model.message import Message
+from syncline.policies.ownership import ENTITIES
+from syncline.settings import Settings
+from syncline.stack.stack import Stack
+from tests.log import Log, header
+from tests.own import but
+from tests.process.test_flow import get
+from tests.services.database import TABLES, Database
+from tests.waiting import eventually
+
+
+class Writer:
+    """Commits to a few products of the catalog, again and again, in one thread."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._ended = threading.Event()
+        self.committed = 0
+
+    def _write(self) -> None:
+        draw = random.Random(7)
+        with psycopg.connect(self._dsn, autocommit=True) as connection:
+            connection.execute("SET ROLE catalog")
+            while not self._ended.is_set():
+                sku = f"S{draw.randrange(8)}"
+                if draw.random() < 0.2:
+                    connection.execute("DELETE FROM catalog.products WHERE sku = %s", (sku,))
+                else:
+                    connection.execute(
+                        "INSERT INTO catalog.products (sku, name) VALUES (%s, %s) "
+                        "ON CONFLICT (sku) DO UPDATE SET name = excluded.name",
+                        (sku, str(self.committed)),
+                    )
+                self.committed += 1
+                self._ended.wait(0.001)
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        thread = threading.Thread(target=self._write)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._ended.set()
+            thread.join()
+
+
+@pytest.fixture
+def topic(own: Settings) -> str:
+    return ENTITIES[0].topic(own.topic_prefix)
+
+
+def changes(log: Log, topic: str, since: set[str]) -> list[Message]:
+    return [m for m in log.read(topic) if m.value is not None and m.position not in since]
+
+
+def last_seq(database: Database) -> int:
+    [(seq,)] = database.ask(
+        "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM catalog.outbox_seq_seq"
+    )
+    return int(seq)
+
+
+def await_empty(database: Database) -> None:
+    eventually(lambda: not any(database.outbox(schema) for schema in TABLES), what="the empty outbox")
+
+
+def assert_published_in_order(messages: list[Message], written: set[int]) -> int:
+    """Check all that a relay promises, and answer how many messages came more than once."""
+    by_entity: dict[str, list[tuple[int, bool]]] = defaultdict(list)
+    by_tenure: dict[int, list[int]] = defaultdict(list)
+    seen: set[int] = set()
+    for message in messages:
+        seq, tenure = int(header(message, "seq") or 0), int(header(message, "tenure") or 0)
+        by_tenure[tenure].append(seq)
+        if seq not in seen:
+            change = orjson.loads(message.value or b"")
+            by_entity[change["entity"]].append((change["version"], change["op"] == "delete"))
+        seen.add(seq)
+    assert seen == written, "each row is published, and nothing else is"
+    for entity, versions in by_entity.items():
+        assert versions == sorted(versions), f"{entity} was published out of order"
+
+    order = sorted(written)
+    place = {seq: number for number, seq in enumerate(order)}
+    newest = -1
+    for tenure in sorted(by_tenure):
+        places = sorted(place[seq] for seq in by_tenure[tenure])
+        assert places == list(range(places[0], places[-1] + 1)), f"tenure {tenure} repeats itself or has gaps"
+        assert places[0] <= newest + 1, f"tenure {tenure} skips rows"
+        newest = places[-1]
+    return sum(map(len, by_tenure.values())) - len(seen)
+
+
+def test_a_relay_that_is_killed_again_and_again_loses_nothing(
+    own: Settings, log: Log, database: Database, topic: str, tmp_path: Path
+) -> None:
+    before = {message.position for message in log.read(topic)}
+    first = last_seq(database)
+    writer = Writer(own.postgres_dsn.get_secret_value())
+    hasty = but(own, relay_batch_rows=20)
+    with writer.at_work():
+        for number in range(3):
+            relay = FlowProcesses("outbox_relay", hasty, None, log=tmp_path / "relay.log")
+            relay.start()
+            published = len(changes(log, topic, before))
+            eventually(lambda: len(changes(log, topic, before)) > published + 200, what=f"tenure {number}")  # noqa: B023
+            relay.kill()
+    with FlowProcesses("outbox_relay", hasty, None, log=tmp_path / "relay.log"):
+        await_empty(database)
+    messages = changes(log, topic, before)
+    assert_published_in_order(messages, set(range(first + 1, last_seq(database) + 1)))
+    assert len({header(message, "tenure") for message in messages}) == 4
+    assert "Traceback" not in (tmp_path / "relay.log").read_text()
+
+
+def test_a_broker_that_goes_away_and_returns_costs_only_time(
+    stack: Stack, own: Settings, log: Log, database: Database, topic: str, tmp_path: Path
+) -> None:
+    before = {message.position for message in log.read(topic)}
+    first = last_seq(database)
+    [port] = free_ports(1)
+    writer = Writer(own.postgres_dsn.get_secret_value())
+    with FlowProcesses(
+        "outbox_relay", but(own, health_port=port, ready_within_s=1), None, log=tmp_path / "relay.log"
+    ) as relay:
+        with writer.at_work():
+            eventually(lambda: len(changes(log, topic, before)) > 50, what="the first publications")
+            assert get(port, "/ready")[0] == 200
+            stack.stop("kafka")
+            try:
+                eventually(lambda: get(port, "/ready")[0] == 503, what="word that Kafka is away")
+                assert relay.processes[0].poll() is None
+                committed = writer.committed
+                eventually(lambda: writer.committed > committed + 50, what="commits without Kafka")
+            finally:
+                stack.start("kafka")
+            eventually(lambda: get(port, "/ready")[0] == 200, what="readiness")
+        await_empty(database)
+    assert_published_in_order(changes(log, topic, before), set(range(first + 1, last_seq(database) + 1)))
+
+
+def test_a_row_that_kafka_never_takes_goes_to_quarantine_and_holds_nobody_up(
+    own: Settings, log: Log, database: Database, topic: str, tmp_path: Path
+) -> None:
+    before = {message.position for message in log.read(topic)}
+    with database.connect("catalog", autocommit=False) as connection:
+        for sku, size in (("small", 1), ("huge", 17 * 1024 * 1024), ("next", 1)):
+            connection.execute(
+                "INSERT INTO catalog.products (sku, name, description) VALUES (%s, '🦆', repeat('x', %s))",
+                (sku, size),
+            )
+        connection.commit()
+    [(payload,)] = database.ask("SELECT payload::text FROM catalog.outbox WHERE aggregateid = 'huge'")
+    with FlowProcesses("outbox_relay", own, None, log=tmp_path / "relay.log"):
+        await_empty(database)
+    assert sorted(message.key or b"" for message in changes(log, topic, before)) == [b"next", b"small"]
+    [(step, error, reason, place, key, value)] = database.ask(
+        "SELECT step, error, reason, topic, message_key, message_value FROM sync.quarantine"
+    )
+    assert (step, error, place, key) == ("publish", "Refused", "catalog.outbox", b"huge")
+    assert reason.startswith("Kafka takes no record of 178")
+    assert value == payload.encode()
