@@ -47,7 +47,7 @@ class Settings(BaseSettings):
 
     # Names on the servers.
     topic_prefix: str = Field("syncline", description="Topics are PREFIX.OWNER.ENTITY.")
-    topic_partitions: int = Field(12, ge=1, description="A multiple of the processes that read them.")
+    topic_partitions: int = Field(6, ge=1, description="A multiple of the processes that read them.")
     topic_replication_factor: int = Field(1, ge=1, description="3 on a cluster that must not lose.")
     search_alias: str = Field("products", description="Alias of the index of search documents.")
     currencies: tuple[str, ...] = Field(
@@ -58,7 +58,7 @@ class Settings(BaseSettings):
     generation: int = Field(1, ge=1, description="Raise when a source was restored to an earlier point.")
     relay_batch_rows: int = Field(2_000, ge=1, description="Most rows in one Kafka transaction.")
     relay_batch_interval_ms: int = Field(
-        10, ge=0, description="Shortest time between two batches of an outbox that has no backlog."
+        15, ge=0, description="Shortest time between two batches of an outbox that has no backlog."
     )
     relay_idle_wait_ms: int = Field(50, ge=1, description="Longest single wait for a notification.")
     relay_poll_interval_ms: int = Field(500, ge=1, description="Safety net where no notification comes.")
