@@ -1,7 +1,7 @@
 """The apply step as a process runs it, with the crashes, restarts and rivals that production has.
 
 A :class:`Process` reads a log in batches, hands them to the lanes of the real :class:`LaneLogic`,
-:class:`Window`, :class:`Apply` and :class:`Deliver`, and takes snapshots at the end of an epoch as Bytewax
+:class:`Window`, :class:`Decide` and :class:`Deliver`, and takes snapshots at the end of an epoch as Bytewax
 does: of the lanes that were awake. When the store makes it die, it starts again from a snapshot.
 """
 
@@ -11,8 +11,11 @@ from copy import deepcopy
 from datetime import timedelta
 from typing import Any, NamedTuple, cast
 
-from operators.apply import Apply, Emission, LaneBatch, LaneLogic, LaneState, Window, group_by_lane, lane_of
+from operators.apply import LaneLogic, LaneState
+from operators.decide import Decide, Emission
 from operators.deliver import Deliver
+from operators.lanes import LaneBatch, group_by_lane, lane_of
+from operators.window import Window
 from syncline.model.change import Watermark
 from syncline.model.decision import Applied, LaneWatermark
 from syncline.model.document import known
@@ -123,7 +126,7 @@ class Process:
         self._states = dict(snapshot.lanes)
         self._stop = NoWait()
         deliver = Deliver(self._store, SearchDocument(), self._working_set_bytes, self._stop)
-        apply = Apply(SearchDocument(), RULES, deliver, self._clock)
+        apply = Decide(SearchDocument(), RULES, deliver, self._clock)
         max_age = timedelta(microseconds=WINDOW_AGE_US)
         self._window = Window(apply, self._window_changes, max_age, self._clock)
         self._window._crews = cast("Any", LateCrews())

@@ -8,9 +8,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from operators import apply as apply_step
-from operators.apply import LANES, Apply, Emission, LaneBatch, LaneLogic, Window, group_by_lane, lane_of
+from operators import window as window_module
+from operators.apply import LaneLogic
+from operators.decide import Decide, Emission
 from operators.deliver import Deliver, crew_of
+from operators.lanes import LANES, LaneBatch, group_by_lane, lane_of
+from operators.window import Window
 from syncline.model.change import Watermark
 from syncline.model.decision import Applied, Conflict, Decision, LaneWatermark, Stamps
 from syncline.model.document import CLOCK_TICKS_PER_MS, Document
@@ -39,7 +42,7 @@ class Bench:
         self.clock = ManualClock()
         self.stop = NoWait()
         deliver = Deliver(self.store, SearchDocument(), 1 << 20, self.stop)
-        self.apply = Apply(SearchDocument(), RULES, deliver, self.clock)
+        self.apply = Decide(SearchDocument(), RULES, deliver, self.clock)
         self.window = Window(self.apply, max_changes, timedelta(milliseconds=5), self.clock)
 
     def lane(self, state: dict[str, object] | None = None) -> LaneLogic:
@@ -48,7 +51,7 @@ class Bench:
     def seed(self, *parts: Part) -> None:
         """Bring parts into the store without a trace in this worker's working set."""
         deliver = Deliver(self.store, SearchDocument(), 0, NoWait())
-        Apply(SearchDocument(), RULES, deliver, self.clock)(parts)
+        Decide(SearchDocument(), RULES, deliver, self.clock)(parts)
         self.store.reads.clear()
         self.store.writes.clear()
 
@@ -70,7 +73,7 @@ def failures(emissions: Sequence[Emission]) -> list[Failure]:
     return [emission for emission in emissions if isinstance(emission, Failure)]
 
 
-class TestApply:
+class TestDecide:
     def test_a_new_document_is_created_without_a_read(self, bench: Bench) -> None:
         emissions, undecided = bench.apply([product_part(1, is_first=True)])
 
@@ -260,7 +263,7 @@ class TestApply:
         times = iter(range(10, 50, 10))
         deliver = Deliver(bench.store, SearchDocument(), 0, NoWait())
 
-        emissions, _ = Apply(SearchDocument(), RULES, deliver, lambda: next(times))([product_part()])
+        emissions, _ = Decide(SearchDocument(), RULES, deliver, lambda: next(times))([product_part()])
 
         (applied,) = emissions
         assert isinstance(applied, Applied)
@@ -402,7 +405,7 @@ class TestWindowInTheBackground:
 
     @pytest.fixture
     def bench(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-        monkeypatch.setattr(apply_step, "PIPELINED_FROM", 2)
+        monkeypatch.setattr(window_module, "PIPELINED_FROM", 2)
         bench = Bench(max_changes=2)
         self.may_write = threading.Event()
         bench.store.before_write = lambda: Waiting.until(self.may_write)

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from operators import apply as apply_step
+from operators import window as window_module
 from syncline.model.document import Document
 from syncline.model.part import Part
 from syncline.model.store import Token
@@ -43,8 +43,8 @@ REFUSED_TEXT, REFUSED_NUMBER = "refused", 6_660_000
 def background_work_under_control() -> Iterator[None]:
     """Windows are small here, so let small ones be written in the background, in an order that is drawn."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(apply_step, "PIPELINED_FROM", 2)
-        patch.setattr(apply_step, "wait", do_late_work)
+        patch.setattr(window_module, "PIPELINED_FROM", 2)
+        patch.setattr(window_module, "wait", do_late_work)
         yield
 
 
