@@ -114,7 +114,8 @@ class Poller:
                 "auto.offset.reset": "error",
                 "isolation.level": "read_committed",
                 "enable.partition.eof": until_end,
-                "fetch.wait.max.ms": 500,
+                # The end of an idle partition is told when the broker has waited so long.
+                "fetch.wait.max.ms": 20 if until_end else 500,
                 "fetch.min.bytes": 1,
                 "queued.max.messages.kbytes": 65_536,
                 "message.max.bytes": 16_777_216,
