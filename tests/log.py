@@ -105,6 +105,7 @@ class Log:
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
                 "isolation.level": "read_committed",
+                "fetch.wait.max.ms": 20,
                 "fetch.message.max.bytes": LARGEST_RECORD,
                 "log_level": 0,
             }

@@ -101,7 +101,9 @@ def confirmed(offset: int = 5, decision: Decision = Decision.APPLIED, partition:
     part = part_of(message)
     change = part.change._replace(committed_at_us=committed, detected_at_us=detected, message=message)
     part = part._replace(change=change, routed_at_us=routed, transformed_at_us=transformed)
-    return Invalidated(Applied(part, decision, 1, Stamps(started, resolved, validated, delivered)), gone)
+    return Invalidated(
+        Applied(part, decision, 1, Stamps(started, resolved, validated, delivered), None), gone
+    )
 
 
 def test_each_step_gets_the_time_that_it_took() -> None:

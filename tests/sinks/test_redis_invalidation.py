@@ -57,7 +57,7 @@ def logic(cache: RedisInvalidation, now: Now, state: State | None = None) -> Inv
 
 
 def applied(part: Part) -> Applied:
-    return Applied(part, Decision.APPLIED, 1, Stamps(NOON_US, NOON_US, NOON_US, NOON_US))
+    return Applied(part, Decision.APPLIED, 1, Stamps(NOON_US, NOON_US, NOON_US, NOON_US), None)
 
 
 def fill(redis: Redis, *keys: str) -> None:
