@@ -2,7 +2,7 @@
 
 Each batch is a Kafka transaction under a fixed ``transactional.id`` (KIP-98): whoever initialises it
 last shuts out every producer before it, such as a relay that was paused and took no notice of losing its
-lock. Readers with ``isolation.level=read_committed`` see each batch once it is whole.
+lock. Readers need not wait for the commit: what is in the log is committed in its owner's database.
 """
 
 import logging

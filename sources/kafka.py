@@ -112,7 +112,9 @@ class Poller:
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": "error",
-                "isolation.level": "read_committed",
+                # A change in the log is committed where it counts, in its owner's database. The relay's
+                # transactions only shut out its predecessors; an aborted batch is published again.
+                "isolation.level": "read_uncommitted",
                 "enable.partition.eof": until_end,
                 # The end of an idle partition is told when the broker has waited so long.
                 "fetch.wait.max.ms": 20 if until_end else 500,

@@ -69,10 +69,34 @@ SELECT here.floor, here.started_at_us, here.read_at_us,
 FROM here LEFT JOIN row ON true
 ORDER BY row.seq
 """
+_COMMIT_TIME = "pg_xact_commit_timestamp(transaction_id::xid)"
 _FROM_THE_START = "transaction_id >= %(floor)s::text::xid8 ORDER BY seq + 0"
 """By the index on transactions; the sum keeps the planner from walking dead rows in the order of ``seq``."""
 _WITHIN_A_ROUND = "seq > %(after)s AND seq <= %(newest)s ORDER BY seq"
 _REMOVE = "DELETE FROM {outbox} WHERE id = ANY(%b::text[]::uuid[])"
+
+
+class _Statements(NamedTuple):
+    read_from_the_start: bytes
+    read_within_a_round: bytes
+    remove: bytes
+
+    @classmethod
+    def of(cls, schema: str, *, has_commit_times: bool) -> "_Statements":
+        names = {
+            "outbox": sql.Identifier(schema, "outbox"),
+            "commit_time": sql.SQL(_COMMIT_TIME if has_commit_times else "NULL"),
+        }
+        return cls(
+            *(
+                sql.SQL(text).format(**names).as_bytes(None)
+                for text in (
+                    _READ.replace("{which}", _FROM_THE_START),
+                    _READ.replace("{which}", _WITHIN_A_ROUND),
+                    _REMOVE,
+                )
+            )
+        )
 
 
 class _Round(NamedTuple):
@@ -112,7 +136,7 @@ class Outbox:
         self._fence = fence
         self._connection: Connection | None = None
         self._tenure: int | None = None
-        self._commit_time = sql.SQL("NULL")
+        self._statements = _Statements.of(schema, has_commit_times=False)
         self._floor = "0"
         self._round: _Round | None = None
         self._has_news = True
@@ -161,13 +185,10 @@ class Outbox:
         if tenure is None:
             return None
         limit = self._settings.batch_rows
-        which, where = (
-            (_FROM_THE_START, {"floor": self._floor})
+        statement, where = (
+            (self._statements.read_from_the_start, {"floor": self._floor})
             if self._round is None
-            else (_WITHIN_A_ROUND, self._round._asdict())
-        )
-        statement = sql.SQL(_READ).format(
-            outbox=sql.Identifier(self.schema, "outbox"), commit_time=self._commit_time, which=sql.SQL(which)
+            else (self._statements.read_within_a_round, self._round._asdict())
         )
         found = connection.execute(statement, {**where, "limit": limit}, prepare=True, binary=True).fetchall()
         floor, started_at_us, read_at_us, newest = found[0][:4]
@@ -236,11 +257,7 @@ class Outbox:
         if self._connection is None or batch.tenure != self._tenure or not batch.rows:
             return
         try:
-            self._connection.execute(
-                sql.SQL(_REMOVE).format(outbox=sql.Identifier(self.schema, "outbox")),
-                ([row.id for row in batch.rows],),
-                prepare=True,
-            )
+            self._connection.execute(self._statements.remove, ([row.id for row in batch.rows],), prepare=True)
         except psycopg.Error as error:
             self._let_go(error)
 
@@ -276,8 +293,8 @@ class Outbox:
         self._tenure = int(won[0])
         self._floor = "0"
         self._round = None
-        if connection.execute("SHOW track_commit_timestamp").fetchone() == ("on",):
-            self._commit_time = sql.SQL("pg_xact_commit_timestamp(transaction_id::xid)")
+        tracked = connection.execute("SHOW track_commit_timestamp").fetchone()
+        self._statements = _Statements.of(self.schema, has_commit_times=tracked == ("on",))
         _log.info("the outbox is ours", schema=self.schema, tenure=self._tenure)
         return self._tenure
 

@@ -58,7 +58,7 @@ class Settings(BaseSettings):
     generation: int = Field(1, ge=1, description="Raise when a source was restored to an earlier point.")
     relay_batch_rows: int = Field(2_000, ge=1, description="Most rows in one Kafka transaction.")
     relay_batch_interval_ms: int = Field(
-        15, ge=0, description="Shortest time between two batches of an outbox that has no backlog."
+        20, ge=0, description="Shortest time between two batches of an outbox that has no backlog."
     )
     relay_idle_wait_ms: int = Field(50, ge=1, description="Longest single wait for a notification.")
     relay_poll_interval_ms: int = Field(500, ge=1, description="Safety net where no notification comes.")
@@ -68,7 +68,7 @@ class Settings(BaseSettings):
     source_batch_messages: int = Field(4_096, ge=1, description="Most messages taken by one poll.")
     source_poll_ms: int = Field(2, ge=0, description="Longest that one idle poll holds the worker.")
     window_max_changes: int = Field(2_000, ge=1, description="Changes after which a batch is written.")
-    window_max_age_ms: int = Field(5, ge=0, description="Age of its first change at which it is, too.")
+    window_max_age_ms: int = Field(3, ge=0, description="Age of its first change at which it is, too.")
     working_set_mib: int = Field(64, ge=0, description="Documents kept at hand, for each worker.")
 
     # A process that runs a flow.
