@@ -35,8 +35,9 @@ from operators.apply import WindowLimits, apply
 from operators.decode import decode
 from operators.route import route
 from operators.transform import transform
-from sinks.confirmation import Report, report_of
+from sinks.confirmation import report_of
 from sinks.redis_invalidation import Invalidated, RedisInvalidation, invalidate
+from sinks.status import Report
 from syncline.clock import system_clock_us
 from syncline.model.decision import Conflict, LaneWatermark
 from syncline.model.errors import FatalError

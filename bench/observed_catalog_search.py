@@ -16,14 +16,13 @@ from bytewax.dataflow import Dataflow
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from dataflows.catalog_search import NAME, build, kafka_source
-from sinks.confirmation import record_failure
 from sinks.elasticsearch import ElasticsearchStore
+from sinks.status import record_failure
 from sources.kafka import State
 from syncline.clock import system_clock_us
 from syncline.model.message import Message
 from syncline.model.store import Outcome, Store, StoredDocument, Write, WriteResult
-from syncline.process import start
-from syncline.settings import Settings
+from syncline.process import settings_or_exit, start
 
 OBSERVATIONS = "SYNCLINE_BENCH_OBSERVATIONS"
 Observe = Callable[..., None]
@@ -31,7 +30,7 @@ Observe = Callable[..., None]
 
 
 def flow() -> Dataflow:
-    settings = Settings()
+    settings = settings_or_exit()
     dsn = settings.postgres_dsn.get_secret_value()
     stop, health = start(NAME, settings, lambda error: record_failure(NAME, dsn, error))
     observe = Observer(Path(os.environ[OBSERVATIONS]))

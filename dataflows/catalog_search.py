@@ -14,12 +14,13 @@ from operators.apply import WindowLimits, apply
 from operators.decode import decode
 from operators.route import route
 from operators.transform import transform
-from sinks.confirmation import Confirmation, record_failure
+from sinks.confirmation import Confirmation
 from sinks.conflict_audit import conflict_audit
 from sinks.elasticsearch import ElasticsearchStore
 from sinks.postgres import write_rows
 from sinks.quarantine import quarantine
 from sinks.redis_invalidation import RedisInvalidation, invalidate
+from sinks.status import record_failure
 from sources.kafka import KafkaSettings, KafkaSource
 from syncline.model.message import Message
 from syncline.model.store import Store
@@ -28,7 +29,7 @@ from syncline.policies.ownership import policies_by_topic
 from syncline.policies.search_document import SEARCH_MAPPING, SearchDocument
 from syncline.policies.subscriptions import CATALOG_SEARCH
 from syncline.policies.validation import RULES
-from syncline.process import start
+from syncline.process import settings_or_exit, start
 from syncline.settings import Settings
 from syncline.stopping import Stop
 
@@ -37,7 +38,7 @@ NAME = "catalog_search"
 
 def flow() -> Dataflow:
     """The flow as a process runs it: settings from the environment, ended by signals."""
-    settings = Settings()
+    settings = settings_or_exit()
     dsn = settings.postgres_dsn.get_secret_value()
     stop, health = start(NAME, settings, lambda error: record_failure(NAME, dsn, error))
     source = kafka_source(settings, stop, health.progress)

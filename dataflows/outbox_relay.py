@@ -9,14 +9,15 @@ from datetime import timedelta
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 
-from sinks.confirmation import RelayConfirmation, record_failure
+from sinks.confirmation import RelayConfirmation
 from sinks.kafka import KafkaTransactions, publish
 from sinks.quarantine import quarantine
+from sinks.status import record_failure
 from sources.outbox import Outbox, OutboxRemoval, OutboxSettings, OutboxSource
 from syncline.health import Health
 from syncline.model.outbox import Publication
 from syncline.policies.ownership import ENTITIES
-from syncline.process import start
+from syncline.process import settings_or_exit, start
 from syncline.settings import Settings
 from syncline.stopping import Stop
 
@@ -25,7 +26,7 @@ NAME = "outbox_relay"
 
 def flow() -> Dataflow:
     """The flow as a process runs it: settings from the environment, ended by signals."""
-    settings = Settings()
+    settings = settings_or_exit()
     dsn = settings.postgres_dsn.get_secret_value()
     stop, health = start(NAME, settings, lambda error: record_failure(NAME, dsn, error))
     return build(settings, stop, health)

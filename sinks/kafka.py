@@ -5,7 +5,6 @@ last shuts out every producer before it, such as a relay that was paused and too
 lock. Readers need not wait for the commit: what is in the log is committed in its owner's database.
 """
 
-import logging
 from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
 
@@ -16,47 +15,24 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as KafkaMessage
 
 from syncline.clock import Clock, system_clock_us
+from syncline.kafka import CLIENT_LOG, MAX_RECORD_BYTES, typed
 from syncline.model import envelope
 from syncline.model.errors import (
-    BadCredentials,
-    FatalError,
     Fenced,
-    MissingResource,
     Refused,
     TransientError,
-    Unavailable,
 )
 from syncline.model.failure import Failure
 from syncline.model.message import Message, Record
 from syncline.model.outbox import OutboxBatch, Publication
 
 _log = structlog.get_logger()
-_kafka_log = logging.getLogger("kafka")
 
-MAX_RECORD_BYTES = 16_777_216
 TIMEOUT_SECONDS = 30
 FENCE_TIMEOUT_SECONDS = 3
 """Short, since a stop that is requested meanwhile waits for it."""
 _BY_KEY = -1
 
-_FENCED = frozenset(
-    {
-        KafkaError._FENCED,  # noqa: SLF001 - librdkafka's own codes have no other name
-        KafkaError.INVALID_PRODUCER_EPOCH,
-        KafkaError.PRODUCER_FENCED,
-        KafkaError.TRANSACTION_COORDINATOR_FENCED,
-    }
-)
-_DENIED = frozenset(
-    {
-        KafkaError._AUTHENTICATION,  # noqa: SLF001
-        KafkaError.SASL_AUTHENTICATION_FAILED,
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-    }
-)
-_MISSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC})  # noqa: SLF001
 _PURGED = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})  # noqa: SLF001
 _TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
 
@@ -86,11 +62,11 @@ class KafkaTransactions:
         """Shut out every earlier holder of the transactional id, and undo what it left unfinished."""
         self._producer = None
         self._partitions.clear()
-        producer = Producer(self._configuration, logger=_kafka_log)
+        producer = Producer(self._configuration, logger=CLIENT_LOG)
         try:
             producer.init_transactions(FENCE_TIMEOUT_SECONDS)
         except KafkaException as error:
-            raise self._typed(error.args[0]) from error
+            raise typed(error.args[0], self._doing) from error
         self._producer = producer
 
     def partition_count(self, topic: str) -> int:
@@ -98,9 +74,9 @@ class KafkaTransactions:
             try:
                 answer = self._held.list_topics(topic, timeout=TIMEOUT_SECONDS).topics[topic]
             except KafkaException as error:
-                raise self._typed(error.args[0]) from error
+                raise typed(error.args[0], self._doing) from error
             if answer.error is not None:
-                raise self._typed(answer.error)
+                raise typed(answer.error, self._doing)
             self._partitions[topic] = len(answer.partitions)
         return self._partitions[topic]
 
@@ -124,7 +100,7 @@ class KafkaTransactions:
                 if error.code() not in _TOO_LARGE and not (
                     error.code() in _PURGED and (too_large or may_purge)
                 ):
-                    raise self._typed(error)
+                    raise typed(error, self._doing)
             for index in too_large & suspects:
                 refused[index] = Refused(f"Kafka takes no record of {_size(records[index])} bytes")
             suspects |= too_large
@@ -165,7 +141,7 @@ class KafkaTransactions:
             else:
                 producer.commit_transaction(TIMEOUT_SECONDS)
         except (KafkaException, SystemError) as error:
-            raise self._typed(_kafka_error(error)) from error
+            raise typed(_kafka_error(error), self._doing) from error
         return failed
 
     @property
@@ -173,16 +149,6 @@ class KafkaTransactions:
         if self._producer is None:
             raise Fenced(f"{self._doing}: nothing may be appended before fence()")
         return self._producer
-
-    def _typed(self, error: KafkaError) -> Fenced | Unavailable | FatalError:
-        code, text = error.code(), f"{self._doing}: {error.str()}"
-        if code in _FENCED:
-            return Fenced(text)
-        if code in _DENIED:
-            return BadCredentials(text)
-        if code in _MISSING:
-            return MissingResource(f"{text}; run: syncline setup")
-        return Unavailable(text)
 
 
 def _kafka_error(error: KafkaException | SystemError) -> KafkaError:

@@ -8,7 +8,6 @@ Offsets are committed to the consumer group after the snapshot that holds them, 
 see the lag; recovery reads the snapshot alone.
 """
 
-import logging
 import threading
 import time
 from collections import deque
@@ -16,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import structlog
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
@@ -24,10 +23,9 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from confluent_kafka import Message as KafkaMessage
 
 from syncline.clock import Clock, system_clock_us
+from syncline.kafka import CLIENT_LOG, MAX_RECORD_BYTES, typed
 from syncline.model.errors import (
-    BadCredentials,
     FatalError,
-    LogTruncated,
     MissingResource,
     Unavailable,
 )
@@ -36,7 +34,6 @@ from syncline.retrying import hold_place
 from syncline.stopping import Stop
 
 _log = structlog.get_logger()
-_kafka_log = logging.getLogger("kafka")
 
 SNAPSHOT_FORMAT = 1
 ASK_AGAIN_SECONDS = 1.0
@@ -45,18 +42,6 @@ METADATA_TIMEOUT_SECONDS = 3.0
 """Short, since a stop that is requested meanwhile waits for it."""
 NEW_TOPIC_SECONDS = 2.0
 """How long after its creation a topic may still be unknown to the broker that is asked."""
-
-_DENIED = frozenset(
-    {
-        KafkaError._AUTHENTICATION,  # noqa: SLF001 - librdkafka's own codes have no other name
-        KafkaError.SASL_AUTHENTICATION_FAILED,
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.GROUP_AUTHORIZATION_FAILED,
-        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-    }
-)
-_MISSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC})  # noqa: SLF001
-_GONE = frozenset({KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET})  # noqa: SLF001
 
 Offsets = dict[str, int]
 """The next offset to read, by topic."""
@@ -71,23 +56,6 @@ class KafkaSettings:
     group: str
     batch_messages: int
     poll_ms: int
-
-
-def raise_typed(error: KafkaError, doing: str) -> NoReturn:
-    """Raise the error of Syncline's tree that stands for Kafka's."""
-    code, text = error.code(), f"{doing}: {error.str()}"
-    if code in _DENIED:
-        raise BadCredentials(text)
-    if code in _MISSING:
-        raise MissingResource(f"{text}; run: syncline setup")
-    if code in _GONE:
-        raise LogTruncated(
-            f"{text}; the changes between the last snapshot and the log's beginning are gone: "
-            "remove the recovery folder and load the copy from its sources"
-        )
-    if error.fatal():
-        raise FatalError(text)
-    raise Unavailable(text)
 
 
 class Poller:
@@ -120,11 +88,11 @@ class Poller:
                 "fetch.wait.max.ms": 20 if until_end else 500,
                 "fetch.min.bytes": 1,
                 "queued.max.messages.kbytes": 65_536,
-                "message.max.bytes": 16_777_216,
-                "fetch.message.max.bytes": 16_777_216,
+                "message.max.bytes": MAX_RECORD_BYTES,
+                "fetch.message.max.bytes": MAX_RECORD_BYTES,
                 "error_cb": self._tell,
             },
-            logger=_kafka_log,
+            logger=CLIENT_LOG,
         )
 
     def _tell(self, error: KafkaError) -> None:
@@ -201,7 +169,7 @@ class Poller:
             return
         doing = f"reading {message.topic()}/{message.partition()}"
         try:
-            raise_typed(error, doing)
+            raise typed(error, doing)
         except Unavailable as passing:
             # The client reconnects by itself; until then there is nothing to read.
             _log.warning("holding the place", doing=doing, error=str(passing))
@@ -309,14 +277,14 @@ class KafkaSource(FixedPartitionedSource[Message, State]):
                 "group.id": self._settings.group,
                 "error_cb": _tell,
             },
-            logger=_kafka_log,
+            logger=CLIENT_LOG,
         )
 
         def ask() -> dict[str, int]:
             try:
                 topics = consumer.list_topics(timeout=METADATA_TIMEOUT_SECONDS).topics
             except KafkaException as error:
-                raise_typed(error.args[0], "asking Kafka about its topics")
+                raise typed(error.args[0], "asking Kafka about its topics") from error
             return {name: len(topics[name].partitions) for name in self._topics if name in topics}
 
         try:

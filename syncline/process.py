@@ -22,6 +22,14 @@ from syncline.stopping import Stop, stop_on_signals
 _log = structlog.get_logger()
 
 
+def settings_or_exit() -> Settings:
+    """The settings, or the end of this process with one line on what is wrong with them."""
+    try:
+        return Settings.load()
+    except Misconfigured as error:
+        sys.exit(f"Misconfigured: {error}")
+
+
 def start(flow: str, settings: Settings, on_failure: Callable[[str], None]) -> tuple[Stop, Health]:
     """Prepare this process to run the flow; call it once, from the main thread."""
     stop = Stop()

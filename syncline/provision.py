@@ -4,7 +4,6 @@ Everything here may be run again; what is there stays as it is, but for the inde
 fields may be added.
 """
 
-import logging
 import shutil
 from importlib import resources
 from pathlib import Path
@@ -16,10 +15,9 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from sinks.elasticsearch import ElasticsearchStore
-from sinks.kafka import MAX_RECORD_BYTES
 from sinks.postgres import install_sync_schema
-from sources.kafka import raise_typed
 from syncline import policies
+from syncline.kafka import CLIENT_LOG, MAX_RECORD_BYTES, typed
 from syncline.policies.ownership import policies_by_topic
 from syncline.settings import Settings
 
@@ -49,9 +47,7 @@ def topics(settings: Settings) -> list[NewTopic]:
 
 def create_topics(settings: Settings) -> list[str]:
     """Create the topics that are missing, and return their names."""
-    admin = AdminClient(
-        {"bootstrap.servers": settings.kafka_bootstrap_servers}, logger=logging.getLogger("kafka")
-    )
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers}, logger=CLIENT_LOG)
     created = []
     try:
         for name, done in admin.create_topics(topics(settings), request_timeout=TIMEOUT_SECONDS).items():
@@ -59,11 +55,11 @@ def create_topics(settings: Settings) -> list[str]:
                 done.result()
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                    raise_typed(error.args[0], f"creating the topic {name}")
+                    raise typed(error.args[0], f"creating the topic {name}") from error
             else:
                 created.append(name)
     except KafkaException as error:
-        raise_typed(error.args[0], "creating topics")
+        raise typed(error.args[0], "creating topics") from error
     return created
 
 

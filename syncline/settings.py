@@ -7,17 +7,19 @@ this machine. Secrets are never shown: they print as ``**********``.
 """
 
 import os
-from functools import cached_property
+import tomllib
 from pathlib import Path
 
 import orjson
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+
+from syncline.model.errors import Misconfigured
 
 CONFIG_FILE = Path("syncline.toml")
 DEFAULT_HOME = Path(".syncline")
@@ -29,7 +31,12 @@ def embedded_addresses_file(home: Path) -> Path:
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="SYNCLINE_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="SYNCLINE_",
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,  # it may be a password under a mistyped name
+    )
 
     home: Path = Field(DEFAULT_HOME, description="Folder for data, logs and recovery snapshots.")
 
@@ -94,7 +101,21 @@ class Settings(BaseSettings):
             TomlConfigSettingsSource(settings_cls, toml_file=embedded_addresses_file(home)),
         )
 
-    @cached_property
+    @classmethod
+    def load(cls) -> "Settings":
+        """The settings of this process. Raises ``Misconfigured``, which names every setting at fault."""
+        try:
+            return cls()
+        except ValidationError as error:
+            faults = (
+                f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+                for fault in error.errors(include_url=False, include_input=False)
+            )
+            raise Misconfigured(f"settings: {'; '.join(faults)}") from None
+        except tomllib.TOMLDecodeError as error:
+            raise Misconfigured(f"settings: the file is not TOML: {error}") from None
+
+    @property
     def source_dsns(self) -> dict[str, str]:
         """Connection string of each source database, by its schema."""
         own = {"catalog": self.catalog_dsn, "pricing": self.pricing_dsn, "warehouse": self.warehouse_dsn}

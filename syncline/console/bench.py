@@ -48,7 +48,7 @@ def bench(
         sizes = replace(sizes, seconds=seconds)
     if quick:
         console.print("Quick: does everything work? The sizes are too small for the figures to mean much.")
-    settings = Settings()
+    settings = Settings.load()
     folder = out or (settings.home / "bench-quick" if quick else DEFAULT_FOLDER)
     _measure(settings, chosen, sizes, folder)
 

@@ -41,13 +41,13 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave all running until Ctrl-C.")] = False,
 ) -> None:
     """Start real servers, commit real changes, watch them arrive, and verify every document."""
-    home = Settings().home
+    home = Settings.load().home
     stack = Stack(home)
     console.print(
         "[bold]1. Real servers[/]: PostgreSQL, Redis, Kafka and Elasticsearch, as ordinary processes"
     )
     with stack.while_this_process_lives(Terminal(console)):
-        settings = Settings()
+        settings = Settings.load()
         install_all(settings.source_dsns)
         provision(settings)
         with _flows(settings):

@@ -16,7 +16,7 @@ def run(
     processes: Annotated[int, typer.Option(min=1, help="How many, as one Bytewax cluster.")] = 1,
 ) -> None:
     """Run a flow: creates its recovery folder, starts its processes, and passes signals on to them."""
-    settings = Settings()
+    settings = Settings.load()
     keeps_snapshots = FLOWS[check_flow(flow)]
     folder = create_recovery_folder(settings, flow) if keeps_snapshots else None
     running = FlowProcesses(flow, settings, folder, processes)

@@ -32,7 +32,7 @@ def setup(
 
     What is there already stays as it is.
     """
-    settings = Settings()
+    settings = Settings.load()
     if show:
         _print(settings, services=services)
         return

@@ -33,7 +33,7 @@ def run(
         return
     stop = Stop()
     stop_on_signals(stop)
-    shop = Shop(Settings().source_dsns, seed)
+    shop = Shop(Settings.load().source_dsns, seed)
     with console.status("Committing changes ...") as status:
 
         def tell(progress: Progress) -> None:
@@ -61,7 +61,7 @@ def load_file(
     def tell(problem: Problem) -> None:
         typer.echo(str(problem), err=True)
 
-    loaded = load(file, Settings().source_dsns, tell)
+    loaded = load(file, Settings.load().source_dsns, tell)
     _show(loaded.changes_by_kind)
     console.print(f"{_count(loaded.products, 'product')} loaded.")
     if loaded.bad_lines:

@@ -15,7 +15,7 @@ console = Console()
 
 
 def _stack() -> Stack:
-    return Stack(Settings().home)
+    return Stack(Settings.load().home)
 
 
 @app.command()

@@ -21,7 +21,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="For programs.")
 
     Exit code 1 when a server does not answer.
     """
-    found = read_status(Settings())
+    found = read_status(Settings.load())
     if as_json:
         typer.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
     else:

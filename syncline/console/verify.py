@@ -23,7 +23,7 @@ def verify(
 ) -> None:
     """Compare every document with the source tables, field by field; exit code 1 when any differ."""
     with Console(stderr=True).status(f"Comparing {flow} with its sources ..."):
-        report = verify_copy(flow, Settings(), timedelta(seconds=settle), None if show_all else SHOWN)
+        report = verify_copy(flow, Settings.load(), timedelta(seconds=settle), None if show_all else SHOWN)
     typer.echo(report.to_json() if as_json else as_text(report))
     if not report.is_clean:
         raise typer.Exit(1)

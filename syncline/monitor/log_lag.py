@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
-from sources.kafka import raise_typed
+from syncline.kafka import typed
 from syncline.model import envelope
 from syncline.model.errors import MissingResource
 
@@ -40,7 +40,7 @@ def log_lag(bootstrap_servers: str, group: str, topics: Sequence[str]) -> LogLag
             "group.id": group,
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
-            "isolation.level": "read_committed",
+            "isolation.level": "read_uncommitted",
             "enable.partition.eof": True,
             "fetch.wait.max.ms": 20,
             "log_level": 0,
@@ -49,7 +49,7 @@ def log_lag(bootstrap_servers: str, group: str, topics: Sequence[str]) -> LogLag
     try:
         return _count(consumer, _committed(consumer, topics))
     except KafkaException as error:
-        raise_typed(error.args[0], "asking Kafka how far the flow has read")
+        raise typed(error.args[0], "asking Kafka how far the flow has read") from error
     finally:
         consumer.close()
 
@@ -79,7 +79,7 @@ def _count(consumer: Consumer, places: list[TopicPartition]) -> LogLag:
                 continue
             if (error := message.error()) is not None:
                 if error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - it has no other name
-                    raise_typed(error, "counting what waits in Kafka")
+                    raise typed(error, "counting what waits in Kafka")
                 unread.discard((topic, partition))
                 continue
             next_offsets[topic, partition] = offset + 1

@@ -16,7 +16,9 @@ MODEL = {"syncline.model"}
 POLICIES = {"syncline.policies"} | MODEL
 TOOLS = {"syncline.clock", "syncline.stopping", "syncline.retrying"} | MODEL
 """What any part of the data path may use: no settings, no servers."""
-DATA_PATH = {"dataflows", "sources", "operators", "sinks", "syncline.postgres"} | POLICIES | TOOLS
+SERVERS = {"syncline.postgres", "syncline.kafka"}
+"""How what servers answer is told by class; operators know no server."""
+DATA_PATH = {"dataflows", "sources", "operators", "sinks"} | SERVERS | POLICIES | TOOLS
 AROUND_A_FLOW = {"syncline.settings", "syncline.health", "syncline.process"}
 ANYTHING = {"syncline", *ROOMS}
 
@@ -25,15 +27,16 @@ ALLOWED: dict[str, set[str]] = {
     "syncline.policies": POLICIES,
     "syncline.clock": set(),
     "syncline.stopping": set(),
-    "syncline.settings": set(),
+    "syncline.settings": MODEL,
     "syncline.retrying": TOOLS,
     "syncline.health": MODEL,
     "syncline.postgres": MODEL,
+    "syncline.kafka": MODEL,
     "syncline.process": AROUND_A_FLOW | TOOLS,
     # Stores are known to operators by the model's protocol alone.
     "operators": {"operators"} | POLICIES | TOOLS,
-    "sources": {"sources", "syncline.postgres"} | POLICIES | TOOLS,
-    "sinks": {"sinks", "syncline.postgres"} | POLICIES | TOOLS,
+    "sources": {"sources"} | SERVERS | POLICIES | TOOLS,
+    "sinks": {"sinks"} | SERVERS | POLICIES | TOOLS,
     "dataflows": DATA_PATH | AROUND_A_FLOW,
     # Around the data path, which knows nothing of them.
     "syncline.provision": (DATA_PATH - {"dataflows"}) | {"syncline.settings"},

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from syncline.model.errors import Misconfigured
 from syncline.settings import Settings, embedded_addresses_file
 from tests.own import but
 
@@ -109,3 +110,23 @@ def test_a_child_process_gets_all_that_was_set(folder: Path, monkeypatch: pytest
 def test_settings_do_not_change(folder: Path) -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Settings().topic_prefix = "other"  # type: ignore[misc]
+
+
+def test_what_is_wrong_is_told_for_every_setting_and_shows_no_value(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "syncline.toml"
+    file.write_text('postgres_dsnn = "postgresql://u:s3cret@h/d"\nwindow_max_age_ms = "soon"\n')
+    monkeypatch.setenv("SYNCLINE_CONFIG_FILE", str(file))
+    with pytest.raises(Misconfigured, match="postgres_dsnn") as told:
+        Settings.load()
+    assert "window_max_age_ms" in str(told.value)
+    assert "s3cret" not in str(told.value)
+
+
+def test_a_file_that_is_not_toml_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "syncline.toml"
+    file.write_text("postgres_dsn = ")
+    monkeypatch.setenv("SYNCLINE_CONFIG_FILE", str(file))
+    with pytest.raises(Misconfigured, match="not TOML"):
+        Settings.load()

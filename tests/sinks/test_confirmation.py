@@ -11,16 +11,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from psycopg import conninfo
 
-from sinks.confirmation import (
-    Confirmation,
-    LatencyCollector,
-    RelayConfirmation,
-    Report,
-    StatusWriter,
-    record_failure,
-    report_of,
-)
+from sinks.confirmation import Confirmation, RelayConfirmation, report_of
+from sinks.metrics import LatencyCollector
 from sinks.redis_invalidation import Invalidated
+from sinks.status import Report, StatusWriter, record_failure
 from syncline.clock import Clock, system_clock_us
 from syncline.model.decision import Applied, Decision, LaneWatermark, Stamps
 from syncline.model.errors import BadCredentials, MissingResource, Refused, Unavailable
