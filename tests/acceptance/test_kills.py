@@ -2,7 +2,6 @@
 
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import groupby
@@ -12,6 +11,7 @@ import pytest
 from syncline.flow_processes import FlowProcesses
 from syncline.services.shop import Progress, Shop
 from tests.acceptance.world import Published, World
+from tests.waiting import eventually
 
 CHANGES = 20_000
 RATE = 1_000
@@ -126,13 +126,12 @@ def test_a_kill_between_the_write_and_its_invalidation_leaves_no_stale_cache_key
             search.kill()
         assert cache.get(key) == b"stale", "the kill came too late to prove anything"
         with shop_world.search():
-            deadline = time.monotonic() + 60
-            while cache.exists(key):
-                assert time.monotonic() < deadline, "the stale entry was never removed"
+            eventually(lambda: not cache.exists(key), seconds=60, what="the removal of the stale entry")
 
 
 def wait_for_document(world: World, sku: str) -> None:
-    deadline = time.monotonic() + 60
+    alias = world.settings.search_alias
     with world.elasticsearch() as elasticsearch:
-        while not elasticsearch.exists(index=world.settings.search_alias, id=sku):
-            assert time.monotonic() < deadline, f"{sku} never reached the index"
+        eventually(
+            lambda: bool(elasticsearch.exists(index=alias, id=sku)), seconds=60, what=f"{sku} in the index"
+        )
