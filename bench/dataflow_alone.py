@@ -39,7 +39,7 @@ from sinks.confirmation import report_of
 from sinks.redis_invalidation import Invalidated, RedisInvalidation, invalidate
 from sinks.status import Report
 from syncline.clock import system_clock_us
-from syncline.model.decision import Conflict, LaneWatermark
+from syncline.model.decision import Conflict
 from syncline.model.errors import FatalError
 from syncline.model.failure import Failure
 from syncline.model.message import Message
@@ -95,9 +95,8 @@ class _Ends:
     report: Report = field(default_factory=Report)
     failures: int = 0
 
-    def confirm(self, items: list[Invalidated | LaneWatermark]) -> None:
-        confirmed = [item for item in items if isinstance(item, Invalidated)]
-        self.report.merge(report_of(confirmed, system_clock_us(), 0))
+    def confirm(self, items: list[Invalidated]) -> None:
+        self.report.merge(report_of(items, system_clock_us(), 0))
 
     def fail(self, items: list[Failure] | list[Conflict]) -> None:
         self.failures += len(items)

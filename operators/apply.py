@@ -8,19 +8,19 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, TypeGuard, cast
+from typing import Any
 
 import bytewax.operators as op
 from bytewax.dataflow import Stream, operator
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 
-from operators.decide import Decide, Emission
+from operators.decide import Decide
 from operators.deliver import Deliver
 from operators.lanes import LaneBatch, group_by_lane
 from operators.window import Window
 from syncline.clock import Clock, system_clock_us
 from syncline.model.change import Watermark
-from syncline.model.decision import Applied, Conflict, LaneWatermark
+from syncline.model.decision import Conflict, Decided
 from syncline.model.document import DocumentShape
 from syncline.model.errors import CopyReplaced, FatalError
 from syncline.model.failure import Failure
@@ -34,7 +34,7 @@ SNAPSHOT_FORMAT = 1
 LaneState = dict[str, Any]
 
 
-class LaneLogic(StatefulBatchLogic[LaneBatch, Emission, LaneState]):
+class LaneLogic(StatefulBatchLogic[LaneBatch, Decided, LaneState]):
     """One lane: hands its changes to the worker's window, and keeps what is pending in its snapshot."""
 
     def __init__(self, window: Window, store_identity: str, resume_state: LaneState | None) -> None:
@@ -58,19 +58,19 @@ class LaneLogic(StatefulBatchLogic[LaneBatch, Emission, LaneState]):
         self._lane = state["lane"]
         self._window.restore(state["lane"], [Part.from_plain(part) for part in state["pending"]])
 
-    def on_batch(self, values: list[LaneBatch]) -> tuple[list[Emission], bool]:
-        emissions: list[Emission] = []
+    def on_batch(self, values: list[LaneBatch]) -> tuple[list[Decided], bool]:
+        decided = Decided()
         for batch in values:
             self._lane = batch.lane
-            emissions += self._window.add(batch)
-        return emissions, False
+            decided.add(self._window.add(batch))
+        return _if_any(decided), False
 
-    def on_notify(self) -> tuple[list[Emission], bool]:
-        return self._window.look(), False
+    def on_notify(self) -> tuple[list[Decided], bool]:
+        return _if_any(self._window.look()), False
 
-    def on_eof(self) -> tuple[list[Emission], bool]:
+    def on_eof(self) -> tuple[list[Decided], bool]:
         # Retained, not discarded: at an end of input that is a stop, the state is the next start's.
-        return self._window.close(), False
+        return _if_any(self._window.close()), False
 
     def notify_at(self) -> datetime | None:
         return self._window.look_at()
@@ -85,6 +85,10 @@ class LaneLogic(StatefulBatchLogic[LaneBatch, Emission, LaneState]):
         }
 
 
+def _if_any(decided: Decided) -> list[Decided]:
+    return [decided] if decided else []
+
+
 @dataclass(frozen=True, slots=True)
 class WindowLimits:
     max_changes: int
@@ -96,23 +100,15 @@ class WindowLimits:
 class AppliedStreams:
     """``errs`` must be attached to a quarantine, and ``conflicts`` to an audit."""
 
-    oks: KeyedStream[Applied | LaneWatermark]
+    oks: KeyedStream[Decided]
     conflicts: Stream[Conflict]
     errs: Stream[Failure]
-
-
-def _is_failure(item: tuple[str, Emission]) -> TypeGuard[tuple[str, Failure]]:
-    return isinstance(item[1], Failure)
-
-
-def _is_conflict(item: tuple[str, Emission]) -> TypeGuard[tuple[str, Conflict]]:
-    return isinstance(item[1], Conflict)
 
 
 @operator
 def apply(
     step_id: str,
-    up: Stream[Part | Watermark],
+    up: Stream[list[Part | Watermark]],
     shape: DocumentShape,
     rules: Mapping[str, Sequence[Rule]],
     store: Store,
@@ -126,19 +122,17 @@ def apply(
 
     def build(resume_state: LaneState | None) -> LaneLogic:
         if not hasattr(worker, "window"):
-            deliver = Deliver(store, shape, limits.working_set_bytes, stop)
+            deliver = Deliver(store, limits.working_set_bytes, stop)
             worker.identity = deliver.identity()
             worker.window = Window(
                 Decide(shape, rules, deliver, clock), limits.max_changes, limits.max_age, clock
             )
         return LaneLogic(worker.window, worker.identity, resume_state)
 
-    lanes = op.flat_map_batch("group_by_lane", up, group_by_lane)
-    emitted = op.stateful_batch("lanes", lanes, build)
-    failures = op.branch("failures", emitted, _is_failure)
-    conflicts = op.branch("conflicts", failures.falses, _is_conflict)
+    lanes = op.flat_map("group_by_lane", up, group_by_lane)
+    decided = op.stateful_batch("lanes", lanes, build)
     return AppliedStreams(
-        oks=cast("KeyedStream[Applied | LaneWatermark]", conflicts.falses),
-        conflicts=op.map("conflict", conflicts.trues, lambda item: item[1]),
-        errs=op.map("failure", failures.trues, lambda item: item[1]),
+        oks=decided,
+        conflicts=op.flat_map("conflicts", decided, lambda item: item[1].conflicts),
+        errs=op.flat_map("failures", decided, lambda item: item[1].failures),
     )

@@ -8,147 +8,188 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from operators.deliver import Copy, Deliver
-from operators.resolve import Resolve, Verdict
+from operators.deliver import Deliver
+from operators.resolve import Resolve
 from operators.validate import Validate
 from syncline.clock import Clock
-from syncline.model.decision import Applied, Conflict, Decision, LaneWatermark, Stamps
-from syncline.model.document import DocumentShape, merge, tick
+from syncline.model.decision import Applied, Decided, Decision, Stamps, Verdict
+from syncline.model.document import Document, DocumentShape, merge, tick
 from syncline.model.errors import Refused, TransientError
 from syncline.model.failure import Failure
 from syncline.model.part import Part
-from syncline.model.store import Outcome, Write
+from syncline.model.store import Outcome, StoredDocument, Write
 from syncline.policies.validation import Rule
 
-Emission = Applied | LaneWatermark | Conflict | Failure
-Result = tuple[list[Emission], list[Part]]
+_AT_A_TIME = 16
+
+Result = tuple[Decided, list[Part]]
 """What came of parts, and those left undecided by a stop."""
 
 
-@dataclass(slots=True)
-class _Task:
-    """One document, and the parts that are still to be decided for it."""
-
-    document_id: str
-    parts: list[Part]
-    must_read: bool = False
-    one_by_one: bool = False
-    """The store refused the document as a whole: let one entity in at a time, to find the one at fault."""
-    verdicts: list[Verdict] = field(default_factory=list)
-
-    @property
-    def may_be_new(self) -> bool:
-        return not self.must_read and any(part.change.is_first for part in self.parts)
-
-    def drop(self, parts: Iterable[Part]) -> None:
-        dropped = {id(part) for part in parts}
-        self.parts = [part for part in self.parts if id(part) not in dropped]
-
-
 class Decide:
-    """Brings parts into the copy. Pure but for the store that ``deliver`` holds."""
+    """Brings parts into the copy. Pure but for the store that ``deliver`` holds; as thread-safe as that."""
 
     def __init__(
         self, shape: DocumentShape, rules: Mapping[str, Sequence[Rule]], deliver: Deliver, clock: Clock
     ) -> None:
-        self._shape = shape
-        self._deliver = deliver
-        self._clock = clock
-        self._resolve = Resolve()
-        self._validate = Validate(rules)
+        self.shape = shape
+        self.deliver = deliver
+        self.clock = clock
+        self.resolve = Resolve()
+        self.validate = Validate(rules)
 
     def __call__(self, parts: Iterable[Part]) -> Result:
         """Decide all parts, whatever it takes but a stop."""
-        tasks: dict[str, _Task] = {}
-        for part in parts:
-            task = tasks.get(part.document_id)
-            if task is None:
-                tasks[part.document_id] = _Task(part.document_id, [part])
-            else:
-                task.parts.append(part)
-        emissions: list[Emission] = []
+        deciding = _Deciding(self, parts)
         try:
-            while tasks:
-                self._round(tasks, emissions)
-                tasks = {document_id: task for document_id, task in tasks.items() if task.parts}
+            while deciding.parts:
+                deciding.round()
         except TransientError:
             # Only a stop gets here: until then the place is held.
-            return emissions, [part for task in tasks.values() for part in task.parts]
-        return emissions, []
+            pass
+        return deciding.decided, [part for parts in deciding.parts.values() for part in parts]
 
-    def _round(self, tasks: Mapping[str, _Task], emissions: list[Emission]) -> None:
-        started = self._clock()
-        copies = self._deliver.load({id_: task.may_be_new for id_, task in tasks.items()})
-        for id_, task in tasks.items():
-            task.verdicts = self._resolve.against_copy(copies[id_].document, task.parts)
-        resolved = self._clock()
-        for task in tasks.values():
-            self._take_out_invalid(task, emissions)
-        validated = self._clock()
 
-        writes: list[Write] = []
-        for id_, task in tasks.items():
-            write = self._merge(task, copies[id_], validated)
-            if write is not None:
-                writes.append(write)
-        results = self._deliver.write(writes)
-        stamps = Stamps(started, resolved, validated, self._clock())
-        for id_, task in tasks.items():
+@dataclass(slots=True)
+class _Merging:
+    """What merging came to, before any of it was written."""
+
+    writes: list[Write] = field(default_factory=list)
+    merged: dict[str, tuple[list[Verdict], int]] = field(default_factory=dict)
+    """By document: what is settled if the store takes its write, and its clock then."""
+    resolving_us: int = 0
+    validating_us: int = 0
+
+
+class _Deciding:
+    """The parts that are still to be decided, by document, and what came of the others."""
+
+    def __init__(self, by: Decide, parts: Iterable[Part]) -> None:
+        self._by = by
+        self.parts: dict[str, list[Part]] = {}
+        for part in parts:
+            of_document = self.parts.get(part.document_id)
+            if of_document is None:
+                self.parts[part.document_id] = [part]
+            else:
+                of_document.append(part)
+        self.decided = Decided()
+        self._must_read: set[str] = set()
+        self._one_by_one: set[str] = set()
+        """The store refused these as a whole: let one entity in at a time, to find the one at fault."""
+
+    def round(self) -> None:
+        """Try to decide everything once; what is turned away stays for the next round."""
+        clock = self._by.clock
+        started = clock()
+        copies = self._by.deliver.load({id_: self._may_be_new(id_) for id_ in self.parts})
+        loaded = clock()
+        merging = _Merging()
+        # A few documents at a time: the parsed ones then stay in the processor's cache until they are done.
+        ids = list(self.parts)
+        for start in range(0, len(ids), _AT_A_TIME):
+            self._merge({id_: copies[id_] for id_ in ids[start : start + _AT_A_TIME]}, merging)
+        results = self._by.deliver.write(merging.writes)
+        resolved = loaded + merging.resolving_us
+        stamps = Stamps(started, resolved, resolved + merging.validating_us, clock())
+        for id_, (verdicts, version) in merging.merged.items():
             result = results.get(id_)
             if result is None or result.outcome is Outcome.WRITTEN:
-                self._tell(task, copies[id_].document["_sync"]["version"], stamps, emissions)
+                self._tell(Applied(id_, verdicts, version, stamps))
             elif result.outcome is Outcome.ALREADY_NEWER:
-                task.must_read = True
+                self._must_read.add(id_)
             else:
-                self._take_out_refused(task, result.reason, emissions)
+                self._take_out_refused(id_, verdicts, result.reason)
+        self.parts = {id_: parts for id_, parts in self.parts.items() if parts}
 
-    def _take_out_invalid(self, task: _Task, emissions: list[Emission]) -> None:
+    def _may_be_new(self, document_id: str) -> bool:
+        parts = self.parts[document_id]
+        return document_id not in self._must_read and any(part.change.is_first for part in parts)
+
+    def _merge(self, copies: Mapping[str, StoredDocument | None], merging: "_Merging") -> None:
+        """Resolve, validate and merge the parts of some documents."""
+        clock, resolve, shape = self._by.clock, self._by.resolve, self._by.shape
+        begun = clock()
+        documents: dict[str, Document] = {
+            id_: shape.empty(id_) if copy is None else copy.document for id_, copy in copies.items()
+        }
+        judged = {id_: resolve.against_copy(document, self.parts[id_]) for id_, document in documents.items()}
+        resolved = clock()
+        for id_ in judged:
+            self._take_out_invalid(id_, judged)
+        validated = clock()
+        merging.resolving_us += resolved - begun
+        merging.validating_us += validated - resolved
+        for id_, copy in copies.items():
+            document, verdicts = documents[id_], judged[id_]
+            entering = [verdict for verdict in verdicts if verdict.decision is Decision.APPLIED]
+            if entering:
+                verdicts = self._enter(id_, document, entering, verdicts, validated)
+                token = None if copy is None else copy.token
+                merging.writes.append(Write(id_, orjson.dumps(document), token))
+            merging.merged[id_] = verdicts, document["_sync"]["version"]
+
+    def _take_out_invalid(self, document_id: str, judged: dict[str, list[Verdict]]) -> None:
         invalid: list[Part] = []
-        for verdict in task.verdicts:
+        for verdict in judged[document_id]:
             part = verdict.part
-            if verdict.decision is Decision.APPLIED and (error := self._validate(part)) is not None:
+            if verdict.decision is Decision.APPLIED and (error := self._by.validate(part)) is not None:
                 invalid.append(part)
-                emissions.append(Failure("apply", part.change.message, error, part.change))
+                self.decided.failures.append(Failure("apply", part.change.message, error, part.change))
         if invalid:
-            task.drop(invalid)
             rejected = {id(part) for part in invalid}
-            task.verdicts = [verdict for verdict in task.verdicts if id(verdict.part) not in rejected]
+            judged[document_id] = [
+                verdict for verdict in judged[document_id] if id(verdict.part) not in rejected
+            ]
+            self._drop(document_id, invalid)
 
-    def _merge(self, task: _Task, copy: Copy, now_us: int) -> Write | None:
-        """Bring what may enter into the document; ``None`` where the copy already says it all."""
-        entering = [verdict for verdict in task.verdicts if verdict.decision is Decision.APPLIED]
-        if not entering:
-            return None
-        if task.one_by_one:
+    def _enter(
+        self,
+        document_id: str,
+        document: Document,
+        entering: list[Verdict],
+        verdicts: list[Verdict],
+        now_us: int,
+    ) -> list[Verdict]:
+        """Bring what may enter into the document; answer all that is settled once that is written."""
+        settled: list[Verdict] = []
+        if len(entering) < len(verdicts):
+            settled = [verdict for verdict in verdicts if verdict.decision is not Decision.APPLIED]
+        if document_id in self._one_by_one:
             entity = entering[0].part.entity
             entering = [verdict for verdict in entering if verdict.part.entity == entity]
-        settled = [verdict for verdict in task.verdicts if verdict.decision is not Decision.APPLIED]
-        task.verdicts = settled + [
-            verdict._replace(replaced=merge(self._shape, copy.document, verdict.part, now_us))
-            if verdict.decision is Decision.APPLIED
-            else verdict
-            for verdict in self._resolve.among(entering)
-        ]
-        tick(self._shape, copy.document, now_us)
-        return Write(task.document_id, orjson.dumps(copy.document), copy.token)
+        for verdict in self._by.resolve.among(entering):
+            part, decision, conflict, _ = verdict
+            replaced = None
+            if decision is Decision.APPLIED:
+                replaced = merge(self._by.shape, document, part, now_us)
+            settled.append(verdict if replaced is None else Verdict(part, decision, conflict, replaced))
+        tick(self._by.shape, document, now_us)
+        return settled
 
-    def _tell(self, task: _Task, document_version: int, stamps: Stamps, emissions: list[Emission]) -> None:
-        for part, decision, conflict, replaced in task.verdicts:
-            emissions.append(Applied(part, decision, document_version, stamps, replaced))
-            if conflict is not None:
-                emissions.append(conflict)
-        if len(task.verdicts) == len(task.parts):
-            task.parts = []
+    def _tell(self, applied: Applied) -> None:
+        decided, parts = applied.verdicts, self.parts[applied.document_id]
+        if decided:
+            self.decided.applied.append(applied)
+        for verdict in decided:
+            if verdict.conflict is not None:
+                self.decided.conflicts.append(verdict.conflict)
+        if len(decided) == len(parts):
+            parts.clear()
         else:
-            task.drop(verdict.part for verdict in task.verdicts)
+            self._drop(applied.document_id, [verdict.part for verdict in decided])
 
-    def _take_out_refused(self, task: _Task, reason: str, emissions: list[Emission]) -> None:
+    def _take_out_refused(self, document_id: str, verdicts: list[Verdict], reason: str) -> None:
         """Blame a part only when it alone was new; what it stood above gets its turn in the next round."""
-        entered = [verdict.part for verdict in task.verdicts if verdict.decision is Decision.APPLIED]
+        entered = [verdict.part for verdict in verdicts if verdict.decision is Decision.APPLIED]
         if len(entered) > 1:
-            task.one_by_one = True
+            self._one_by_one.add(document_id)
             return
-        task.drop(entered)
-        emissions.extend(
+        self.decided.failures.extend(
             Failure("apply", part.change.message, Refused(reason), part.change) for part in entered
         )
+        self._drop(document_id, entered)
+
+    def _drop(self, document_id: str, parts: Iterable[Part]) -> None:
+        dropped = {id(part) for part in parts}
+        self.parts[document_id] = [part for part in self.parts[document_id] if id(part) not in dropped]

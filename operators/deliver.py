@@ -1,38 +1,13 @@
 """Step 7: reading and writing the copy, each document by compare-and-set."""
 
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
-from zlib import crc32
 
-import orjson
-
-from syncline.model.document import Document, DocumentShape
 from syncline.model.errors import Unavailable
-from syncline.model.store import Outcome, Store, Token, Write, WriteResult
+from syncline.model.store import Outcome, Store, StoredDocument, Write, WriteResult
 from syncline.retrying import hold_place
 from syncline.stopping import Stop
-
-CREWS = 4
-"""Threads that may deliver at the same time, each for documents of its own."""
-
-
-def crew_of(document_id: str) -> int:
-    return crc32(document_id.encode()) % CREWS
-
-
-class Copy(NamedTuple):
-    """A document as the copy has it; without a token it is believed not to exist."""
-
-    document: Document
-    token: Token | None
-
-
-class Held(NamedTuple):
-    """As bytes: the garbage collector need not look into a hundred thousand documents."""
-
-    body: bytes
-    token: Token
 
 
 class WorkingSet:
@@ -45,15 +20,15 @@ class WorkingSet:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._documents: OrderedDict[str, Held] = OrderedDict()
+        self._documents: OrderedDict[str, StoredDocument] = OrderedDict()
 
-    def get(self, document_id: str) -> Held | None:
+    def get(self, document_id: str) -> StoredDocument | None:
         held = self._documents.get(document_id)
         if held is not None:
             self._documents.move_to_end(document_id)
         return held
 
-    def put(self, document_id: str, held: Held) -> None:
+    def put(self, document_id: str, held: StoredDocument) -> None:
         self.discard(document_id)
         self._documents[document_id] = held
         self._bytes += len(held.body)
@@ -68,41 +43,32 @@ class WorkingSet:
 
 
 class Deliver:
-    """Holds the place while the store is away; raises ``TransientError`` only when asked to stop."""
+    """Holds the place while the store is away; raises ``TransientError`` only when asked to stop.
 
-    def __init__(self, store: Store, shape: DocumentShape, working_set_bytes: int, stop: Stop) -> None:
+    Thread-safe, as long as no two threads deliver the same document at the same time.
+    """
+
+    def __init__(self, store: Store, working_set_bytes: int, stop: Stop) -> None:
         self._store = store
-        self._shape = shape
-        self._working_sets = [WorkingSet(working_set_bytes // CREWS) for _ in range(CREWS)]
+        self._working_set = WorkingSet(working_set_bytes)
+        self._working_set_lock = threading.Lock()
         self._stop = stop
 
     def identity(self) -> str:
         return hold_place(self._stop, "asking the store who it is")(self._store.identity)
 
-    def load(self, may_be_new: Mapping[str, bool]) -> dict[str, Copy]:
-        """Load documents by id: from the working set, else from the store.
+    def load(self, may_be_new: Mapping[str, bool]) -> Mapping[str, StoredDocument | None]:
+        """Load documents by id: from the working set, else from the store; ``None`` where there is none.
 
         One that is not held and may be new is taken as absent without a look: its ``create`` is turned
         away if that was wrong, which is cheaper than reading each new document before it exists.
         """
-        copies: dict[str, Copy] = {}
-        unknown: list[str] = []
-        for document_id, is_new in may_be_new.items():
-            held = self._working_sets[crew_of(document_id)].get(document_id)
-            if held is not None:
-                copies[document_id] = Copy(orjson.loads(held.body), held.token)
-            elif is_new:
-                copies[document_id] = Copy(self._shape.empty(document_id), None)
-            else:
-                unknown.append(document_id)
+        with self._working_set_lock:
+            documents = {document_id: self._working_set.get(document_id) for document_id in may_be_new}
+        unknown = [id_ for id_, document in documents.items() if document is None and not may_be_new[id_]]
         if unknown:
-            read = hold_place(self._stop, "reading documents")(self._store.read, unknown)
-            for document_id in unknown:
-                stored = read.get(document_id)
-                copies[document_id] = (
-                    Copy(self._shape.empty(document_id), None) if stored is None else Copy(*stored)
-                )
-        return copies
+            documents.update(hold_place(self._stop, "reading documents")(self._store.read, unknown))
+        return documents
 
     def write(self, writes: Sequence[Write]) -> dict[str, WriteResult]:
         """Write until the store has an answer other than ``retry`` for each, and return them by id."""
@@ -112,12 +78,14 @@ class Deliver:
         def attempt() -> None:
             nonlocal outstanding
             turned_back = []
-            for write, result in zip(outstanding, self._store.write(outstanding), strict=True):
-                if result.outcome is Outcome.RETRY:
-                    turned_back.append(write)
-                else:
-                    results[write.document_id] = result
-                    self._remember(write, result)
+            answers = self._store.write(outstanding)
+            with self._working_set_lock:
+                for write, result in zip(outstanding, answers, strict=True):
+                    if result.outcome is Outcome.RETRY:
+                        turned_back.append(write)
+                    else:
+                        results[write.document_id] = result
+                        self._remember(write, result)
             outstanding = turned_back
             if outstanding:
                 raise Unavailable(f"the store asked to retry {len(outstanding)} writes")
@@ -127,8 +95,7 @@ class Deliver:
         return results
 
     def _remember(self, write: Write, result: WriteResult) -> None:
-        working_set = self._working_sets[crew_of(write.document_id)]
         if result.outcome is Outcome.WRITTEN and result.token is not None:
-            working_set.put(write.document_id, Held(write.body, result.token))
+            self._working_set.put(write.document_id, StoredDocument(write.body, result.token))
         else:
-            working_set.discard(write.document_id)
+            self._working_set.discard(write.document_id)

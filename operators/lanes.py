@@ -3,8 +3,9 @@
 A snapshot costs as many entries as there are lanes, however many documents there are.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, cast
 from zlib import crc32
 
 from syncline.model.change import Watermark
@@ -28,12 +29,12 @@ class LaneBatch(NamedTuple):
 
 def group_by_lane(items: Iterable[Part | Watermark]) -> Iterator[tuple[str, LaneBatch]]:
     """Parts go to their document's lane; a watermark speaks for all lanes."""
-    parts: dict[str, list[Part]] = {}
+    parts: defaultdict[str, list[Part]] = defaultdict(list)
     watermarks: list[Watermark] = []
     for item in items:
-        if isinstance(item, Watermark):
-            watermarks.append(item)
+        if type(item) is Part:
+            parts[lane_of(item.document_id)].append(item)
         else:
-            parts.setdefault(lane_of(item.document_id), []).append(item)
-    for lane in LANES if watermarks else parts:
-        yield lane, LaneBatch(lane, parts.get(lane, []), watermarks)
+            watermarks.append(cast("Watermark", item))
+    for lane in LANES if watermarks else list(parts):
+        yield lane, LaneBatch(lane, parts[lane], watermarks)

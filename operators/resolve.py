@@ -1,19 +1,10 @@
 """Step 5: what stands when two changes meet. Last write wins, by version and never by arrival."""
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
-from syncline.model.decision import Conflict, Decision, Known
-from syncline.model.document import Body, Document, known
+from syncline.model.decision import Conflict, Decision, Known, Verdict
+from syncline.model.document import Document, known
 from syncline.model.part import Part
-
-
-class Verdict(NamedTuple):
-    part: Part
-    decision: Decision
-    conflict: Conflict | None = None
-    replaced: Body | None = None
-    """What stood in the part's place, once it was merged."""
 
 
 class Resolve:
@@ -23,9 +14,9 @@ class Resolve:
     """
 
     def judge(self, part: Part, standing: Known | None) -> Verdict:
-        if standing is None or part.version > standing.version:
+        if standing is None or part.change.version > standing.version:
             return Verdict(part, Decision.APPLIED)
-        if part.version < standing.version:
+        if part.change.version < standing.version:
             return Verdict(part, Decision.SUPERSEDED)
         if part.change.content_hash == standing.content_hash:
             return Verdict(part, Decision.DUPLICATE)
@@ -39,7 +30,7 @@ class Resolve:
 
     def among(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
         """Of those that may enter, let the newest of each entity enter; the others yield to it."""
-        if len(verdicts) == 1:
+        if len(verdicts) == len({verdict.part.entity for verdict in verdicts}):
             return list(verdicts)
         settled: list[Verdict] = []
         standing: dict[str, Known] = {}

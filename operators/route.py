@@ -11,12 +11,12 @@ from syncline.policies.subscriptions import Subscription
 
 @operator
 def route(
-    step_id: str, up: Stream[Change | Watermark], subscription: Subscription
-) -> Stream[Change | Watermark]:
+    step_id: str, up: Stream[list[Change | Watermark]], subscription: Subscription
+) -> Stream[list[Change | Watermark]]:
     """Drop changes of entities that the flow does not want; watermarks always pass."""
     entities = subscription.entities
 
     def wanted(items: Iterable[Change | Watermark]) -> list[Change | Watermark]:
         return [item for item in items if isinstance(item, Watermark) or item.entity.type in entities]
 
-    return op.flat_map_batch("batch", up, wanted)
+    return op.map("batch", up, wanted)

@@ -3,11 +3,10 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import bytewax.operators as op
 from bytewax.dataflow import Stream, operator
 from pydantic import ValidationError
 
-from operators.failures import Fallible, split_failures
+from operators.failures import Fallible, try_batches
 from syncline.clock import Clock, system_clock_us
 from syncline.model.change import Change, Op, Watermark
 from syncline.model.errors import Untransformable
@@ -29,30 +28,36 @@ class Transform:
         self._clock = clock
 
     def __call__(self, items: Iterable[Change | Watermark]) -> list[Part | Watermark | Failure]:
-        now_us = self._clock()
-        return [item if isinstance(item, Watermark) else self._transform(item, now_us) for item in items]
+        routed_at_us = self._clock()
+        outcomes = [item if isinstance(item, Watermark) else self._transform(item) for item in items]
+        transformed_at_us = self._clock()
+        return [
+            outcome
+            if isinstance(outcome, (Watermark, Failure))
+            else Part(*outcome, routed_at_us, transformed_at_us)
+            for outcome in outcomes
+        ]
 
-    def _transform(self, change: Change, routed_at_us: int) -> Part | Failure:
+    def _transform(self, change: Change) -> "_Unstamped | Failure":
         entity_type, entity_id = change.entity
         policy = _POLICIES[entity_type]
         slot, document_id = policy.split_id(entity_id)
-        if change.op == Op.DELETE:
-            return self._part(document_id, slot, None, change, routed_at_us)
-        try:
-            body = self._mapping[entity_type](change.fields)
-            _check_identity(change, "sku", document_id)
-            if policy.slot_column is not None:
-                _check_identity(change, policy.slot_column, slot)
-        except ValidationError as problem:
-            return Failure("transform", change.message, Untransformable(_explain(problem)), change)
-        except Untransformable as problem:
-            return Failure("transform", change.message, problem, change)
-        return self._part(document_id, slot, body, change, routed_at_us)
+        body: dict[str, Any] | None = None
+        if change.op != Op.DELETE:
+            try:
+                body = self._mapping[entity_type](change.fields)
+                _check_identity(change, "sku", document_id)
+                if policy.slot_column is not None:
+                    _check_identity(change, policy.slot_column, slot)
+            except ValidationError as problem:
+                return Failure("transform", change.message, Untransformable(_explain(problem)), change)
+            except Untransformable as problem:
+                return Failure("transform", change.message, problem, change)
+        return document_id, f"{entity_type}:{entity_id}", slot, body, change
 
-    def _part(
-        self, document_id: str, slot: str, body: dict[str, Any] | None, change: Change, routed_at_us: int
-    ) -> Part:
-        return Part(document_id, str(change.entity), slot, body, change, routed_at_us, self._clock())
+
+_Unstamped = tuple[str, str, str, dict[str, Any] | None, Change]
+"""The fields of a part but for the times of its batch, which is not done yet."""
 
 
 def _check_identity(change: Change, column: str, expected: str) -> None:
@@ -76,7 +81,7 @@ def _shorten(value: object) -> str:
 
 @operator
 def transform(
-    step_id: str, up: Stream[Change | Watermark], mapping: Mapping[str, Mapper]
+    step_id: str, up: Stream[list[Change | Watermark]], mapping: Mapping[str, Mapper]
 ) -> Fallible[Part | Watermark]:
     """Turn changes into parts, in order; watermarks pass."""
-    return split_failures("split", op.flat_map_batch("batch", up, Transform(mapping)))
+    return try_batches("each", up, Transform(mapping))

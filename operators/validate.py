@@ -17,6 +17,9 @@ class Validate:
         """All that is wrong with the part, or ``None``."""
         if part.body is None:
             return None
-        rules = self._rules.get(part.change.entity.type, ())
-        complaints = [complaint for rule in rules if (complaint := rule(part)) is not None]
-        return Invalid("; ".join(complaints)) if complaints else None
+        complaints = None
+        for rule in self._rules.get(part.change.entity.type, ()):
+            complaint = rule(part)
+            if complaint is not None:
+                complaints = complaint if complaints is None else f"{complaints}; {complaint}"
+        return None if complaints is None else Invalid(complaints)

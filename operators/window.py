@@ -1,140 +1,196 @@
 """Windowed batching: collecting the parts of all lanes of a worker, to decide and write them together."""
 
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from operators.decide import Decide, Emission, Result
-from operators.deliver import CREWS, crew_of
+from operators.decide import Decide, Result
 from operators.lanes import LaneBatch, lane_of
 from syncline.clock import Clock
-from syncline.model.decision import LaneWatermark
+from syncline.model.decision import Decided, LaneWatermark
 from syncline.model.part import Part
 
-PIPELINED_FROM = 500
-"""Changes from which a window is written in the background, each crew at its own documents. Below, one
-request for all of them is faster, and so is not handing over."""
+CREWS = 4
+"""Each decides and writes the documents of its own lanes, so that one computes while another waits."""
+POOLED_BELOW = 500
+"""Changes below which those of all crews are written at once and together: one request for all of them is
+faster than one for each crew, and so is not handing over."""
 
 _LOOK_AGAIN_AFTER = timedelta(milliseconds=1)
 
 
 class Window:
-    """Collects the parts of all lanes of a worker, to write them together.
+    """Collects the parts of all lanes of a worker, to write many together.
 
-    It closes when it holds ``max_changes``, or when ``max_age`` has passed since its first part came. A
-    large window is written in the background while the next one fills; there is never more than one
-    under way, so changes of one document are never overtaken. Until it has landed, its parts count as
-    pending, and stand in the snapshot.
-
-    In the background each crew works on documents of its own, so that one computes while another waits.
+    Under a light load it closes ``max_age`` after its first part came, and all of it is written in one
+    request. Under a heavy one a crew that has its share of ``max_changes`` takes off with it in the
+    background, on its own, while its next share fills. A crew has no more than one flight under way, so
+    changes of one document are never overtaken. Until it has landed, its parts count as pending, and stand
+    in the snapshot.
     """
 
     def __init__(self, decide: Decide, max_changes: int, max_age: timedelta, clock: Clock) -> None:
         self._decide = decide
-        self._max_changes = max_changes
         self._max_age = max_age
         self._clock = clock
-        self._parts: dict[str, list[Part]] = {}
-        self._size = 0
-        self._watermarks: dict[tuple[str, str], int] = {}
+        self._share = max(1, max_changes // CREWS)
+        self._crews = tuple(_Crew() for _ in range(CREWS))
         self._closes_at: datetime | None = None
-        self._flight: _Flight | None = None
-        self._crews = ThreadPoolExecutor(CREWS, thread_name_prefix="decide")
+        self._threads = ThreadPoolExecutor(CREWS, thread_name_prefix="decide")
 
-    def add(self, batch: LaneBatch) -> list[Emission]:
-        """Take a batch; return what came of the window before, if this one is full and takes off."""
-        self._collect(batch.lane, batch.parts)
-        for topic, partition, time_us in batch.watermarks:
-            self._watermarks[batch.lane, f"{topic}/{partition}"] = time_us
+    def add(self, batch: LaneBatch) -> Decided:
+        """Take a batch; answer what came of a crew's last flight, where its next one takes off."""
+        crew = self._crew_of(batch.lane)
+        crew.collect(batch)
         if self._closes_at is None and (batch.parts or batch.watermarks):
             self._closes_at = self._now() + self._max_age
-        return self._take_off() if self._size >= self._max_changes else []
+        if crew.size < self._share:
+            return Decided()
+        decided = crew.land()
+        self._send(crew)
+        return decided
 
     def restore(self, lane: str, parts: list[Part]) -> None:
         """Take what a snapshot held. Nothing takes off yet: there is nowhere to tell of it."""
         if parts:
-            self._collect(lane, parts)
+            self._crew_of(lane).collect(LaneBatch(lane, parts, []))
             self._closes_at = self._now()
 
-    def _collect(self, lane: str, parts: list[Part]) -> None:
-        if parts:
-            self._parts.setdefault(lane, []).extend(parts)
-            self._size += len(parts)
+    def look(self) -> Decided:
+        """Answer what has landed, and write the window if it is old enough.
 
-    def look(self) -> list[Emission]:
-        """Return what has landed, and write the window if it is old enough."""
-        if self._flight is not None and not self._flight.done():
-            return []
-        if self._closes_at is None or self._closes_at > self._now():
-            return self._land()
-        return self._take_off() if self._size >= PIPELINED_FROM else self.close()
+        While a crew is away the load is heavy, and the rest waits for more of its kind.
+        """
+        decided = Decided()
+        for crew in self._crews:
+            if crew.has_landed:
+                decided.add(crew.land())
+        if not self._is_any_away and self._closes_at is not None and self._closes_at <= self._now():
+            self._close(decided)
+        return decided
 
-    def close(self) -> list[Emission]:
+    def close(self) -> Decided:
         """Write all that is left, and wait for it. What a stop leaves undecided stays pending."""
-        emissions = self._take_off()
-        return emissions + self._land()
+        decided = self._land_all()
+        if not any(crew.is_left_undecided for crew in self._crews):
+            self._close(decided)
+        decided.add(self._land_all())
+        return decided
 
     def look_at(self) -> datetime | None:
         """When it should be looked at again; ``None`` while nothing is pending."""
-        return self._now() + _LOOK_AGAIN_AFTER if self._flight is not None else self._closes_at
+        return self._now() + _LOOK_AGAIN_AFTER if self._is_any_away else self._closes_at
 
     def pending(self, lane: str) -> list[Part]:
         """The lane's parts that are not known to be in the copy."""
-        in_flight = [] if self._flight is None else self._flight.parts.get(lane, [])
-        return in_flight + self._parts.get(lane, [])
+        return self._crew_of(lane).pending(lane)
 
-    def _take_off(self) -> list[Emission]:
-        emissions = self._land()
-        parts = [part for lane in self._parts.values() for part in lane]
-        results: list[Future[Result]]
-        if self._size >= PIPELINED_FROM:
-            shares: list[list[Part]] = [[] for _ in range(CREWS)]
-            for part in parts:
-                shares[crew_of(part.document_id)].append(part)
-            results = [self._crews.submit(self._decide, share) for share in shares if share]
-        else:
-            results = [Future()]
-            results[0].set_result(self._decide(parts))
-        self._flight = _Flight(self._parts, self._watermarks, results)
-        self._parts, self._watermarks, self._size, self._closes_at = {}, {}, 0, None
-        return emissions
-
-    def _land(self) -> list[Emission]:
-        """Wait for the window under way. Its watermarks hold only for lanes that were decided as a whole."""
-        if self._flight is None:
-            return []
-        flight = self._flight
-        wait(flight.results)
-        emissions: list[Emission] = []
-        undecided: list[Part] = []
-        for result in flight.results:
-            told, left_over = result.result()
-            emissions += told
-            undecided += left_over
-        self._flight = None
-        left: dict[str, list[Part]] = {}
+    def _close(self, decided: Decided) -> None:
+        self._closes_at = None
+        if sum(crew.size for crew in self._crews) >= POOLED_BELOW:
+            for crew in self._crews:
+                self._send(crew)
+            return
+        told, undecided = self._decide([part for crew in self._crews for part in crew.waiting])
+        decided.add(told)
+        left: dict[_Crew, list[Part]] = {crew: [] for crew in self._crews}
         for part in undecided:
-            left.setdefault(lane_of(part.document_id), []).append(part)
-        for lane, parts in left.items():
-            self._parts[lane] = parts + self._parts.get(lane, [])
-        self._size += len(undecided)
-        emissions.extend(
-            LaneWatermark(lane, partition, time_us)
-            for (lane, partition), time_us in flight.watermarks.items()
-            if lane not in left
-        )
-        return emissions
+            left[self._crew_of(lane_of(part.document_id))].append(part)
+        for crew, parts in left.items():
+            crew.take_off(_done(parts))
+            decided.add(crew.land())
+
+    def _send(self, crew: "_Crew") -> None:
+        crew.take_off(self._threads.submit(self._decide, crew.waiting) if crew.size else _done([]))
+
+    def _land_all(self) -> Decided:
+        decided = Decided()
+        for crew in self._crews:
+            decided.add(crew.land())
+        return decided
+
+    @property
+    def _is_any_away(self) -> bool:
+        return any(crew.is_away for crew in self._crews)
+
+    def _crew_of(self, lane: str) -> "_Crew":
+        return self._crews[int(lane) % CREWS]
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock() / 1e6, UTC)
 
 
 class _Flight(NamedTuple):
-    """A window that is being written."""
+    """Parts that are being decided, by lane, and the watermarks that speak of them."""
 
     parts: dict[str, list[Part]]
     watermarks: dict[tuple[str, str], int]
-    results: list[Future[Result]]
+    result: Future[Result]
 
-    def done(self) -> bool:
-        return all(result.done() for result in self.results)
+
+def _done(undecided: list[Part]) -> Future[Result]:
+    done: Future[Result] = Future()
+    done.set_result((Decided(), undecided))
+    return done
+
+
+class _Crew:
+    """The lanes whose documents one thread at a time writes."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        """How many parts wait."""
+        self.is_left_undecided = False
+        """A stop has left parts undecided: to try again would only keep it waiting."""
+        self._parts: dict[str, list[Part]] = {}
+        self._watermarks: dict[tuple[str, str], int] = {}
+        self._flight: _Flight | None = None
+
+    def collect(self, batch: LaneBatch) -> None:
+        if batch.parts:
+            self._parts.setdefault(batch.lane, []).extend(batch.parts)
+            self.size += len(batch.parts)
+        for topic, partition, time_us in batch.watermarks:
+            self._watermarks[batch.lane, f"{topic}/{partition}"] = time_us
+
+    @property
+    def waiting(self) -> list[Part]:
+        return [part for parts in self._parts.values() for part in parts]
+
+    @property
+    def is_away(self) -> bool:
+        return self._flight is not None
+
+    @property
+    def has_landed(self) -> bool:
+        return self._flight is not None and self._flight.result.done()
+
+    def pending(self, lane: str) -> list[Part]:
+        in_flight = [] if self._flight is None else self._flight.parts.get(lane, [])
+        return in_flight + self._parts.get(lane, [])
+
+    def take_off(self, result: Future[Result]) -> None:
+        """With all that waits, of which ``result`` will tell."""
+        self._flight = _Flight(self._parts, self._watermarks, result)
+        self._parts, self._watermarks, self.size = {}, {}, 0
+
+    def land(self) -> Decided:
+        """Wait for the flight. Its watermarks hold only for lanes that were decided as a whole."""
+        if self._flight is None:
+            return Decided()
+        flight = self._flight
+        decided, undecided = flight.result.result()
+        self._flight = None
+        left: dict[str, list[Part]] = {}
+        for part in undecided:
+            left.setdefault(lane_of(part.document_id), []).append(part)
+        for lane, parts in left.items():
+            self._parts[lane] = parts + self._parts.get(lane, [])
+        self.size += len(undecided)
+        self.is_left_undecided = bool(undecided)
+        decided.watermarks += [
+            LaneWatermark(lane, partition, time_us)
+            for (lane, partition), time_us in flight.watermarks.items()
+            if lane not in left
+        ]
+        return decided

@@ -6,6 +6,7 @@ What a worker confirmed becomes a row of ``sync.status`` and Prometheus' metrics
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
+from operator import sub
 from typing import TypeVar
 
 import structlog
@@ -15,7 +16,7 @@ from sinks.metrics import CHANGES_TOTAL, LATENCY
 from sinks.redis_invalidation import Invalidated
 from sinks.status import Report, StatusWriter
 from syncline.clock import Clock, system_clock_us
-from syncline.model.decision import LaneWatermark
+from syncline.model.decision import Applied, Stamps
 from syncline.model.outbox import Publication
 from syncline.model.steps import END_TO_END
 
@@ -23,47 +24,66 @@ _log = structlog.get_logger()
 
 
 def report_of(items: Sequence[Invalidated], now_us: int, clock_offset_us: int) -> Report:
-    """What a batch of confirmed changes amounts to.
+    """What batches of confirmed changes amount to.
 
     Times of the database and of this machine meet in two of the steps; there the offset evens them out.
     """
     report = Report()
-    applied = [item.applied for item in items]
-    parts = [each.part for each in applied]
+    for decided, invalidated_at_us in items:
+        changes_by_stamps: Counter[Stamps] = Counter()
+        for applied in decided.applied:
+            changes_by_stamps[applied.stamps] += len(applied.verdicts)
+        for stamps, count in changes_by_stamps.items():
+            report.latency("resolve", stamps.resolved_at_us - stamps.started_at_us, count)
+            report.latency("validate", stamps.validated_at_us - stamps.resolved_at_us, count)
+            report.latency("deliver", stamps.delivered_at_us - stamps.validated_at_us, count)
+            report.latency("invalidate", invalidated_at_us - stamps.delivered_at_us, count)
+            report.latency("confirm", now_us - invalidated_at_us, count)
+        _report_changes(report, decided.applied, clock_offset_us)
+    return report
+
+
+def _report_changes(report: Report, documents: Sequence[Applied], clock_offset_us: int) -> None:
+    """What differs from change to change."""
+    verdicts = [verdict for applied in documents for verdict in applied.verdicts]
+    if not verdicts:
+        return
+    report.counts.update([verdict.decision for verdict in verdicts])
+    parts = [verdict.part for verdict in verdicts]
     changes = [part.change for part in parts]
     messages = [change.message for change in changes]
-    report.counts.update(each.decision for each in applied)
-    for committed_at_us in (change.committed_at_us for change in changes):
-        report.commit(committed_at_us)
-    for message in messages:
-        partition = f"{message.topic}/{message.partition}"
-        # Documents are written in no order of the log.
-        report.positions[partition] = max(message.offset, report.positions.get(partition, -1))
+    committed = [change.committed_at_us for change in changes]
+    detected = [change.detected_at_us for change in changes]
+    appended = [message.appended_at_us for message in messages]
+    received = [message.received_at_us for message in messages]
+    started = [applied.stamps.started_at_us for applied in documents for _ in applied.verdicts]
+    delivered = [applied.stamps.delivered_at_us for applied in documents for _ in applied.verdicts]
 
-    report.latencies("detect", [each.detected_at_us - each.committed_at_us for each in changes])
-    report.latencies("publish", [each.message.appended_at_us - each.detected_at_us for each in changes])
+    report.commits(min(committed), max(committed))
+    # Documents are written in no order of the log.
+    in_order = sorted([(message.topic, message.partition, message.offset) for message in messages])
+    report.positions_reached({f"{topic}/{number}": offset for topic, number, offset in in_order})
+
+    report.latencies("detect", list(map(sub, detected, committed)))
+    report.latencies("publish", list(map(sub, appended, detected)))
     report.latencies(
-        "log", [each.received_at_us + clock_offset_us - each.appended_at_us for each in messages]
+        "log", [to + clock_offset_us - since for to, since in zip(received, appended, strict=True)]
     )
-    report.latencies("route", [part.routed_at_us - part.change.message.received_at_us for part in parts])
-    report.latencies("transform", [part.transformed_at_us - part.routed_at_us for part in parts])
-    report.latencies("window", [each.stamps.started_at_us - each.part.transformed_at_us for each in applied])
-    for stamps, count in Counter(each.stamps for each in applied).items():
-        report.latency("resolve", stamps.resolved_at_us - stamps.started_at_us, count)
-        report.latency("validate", stamps.validated_at_us - stamps.resolved_at_us, count)
-        report.latency("deliver", stamps.delivered_at_us - stamps.validated_at_us, count)
-    report.latencies(
-        "invalidate", [item.invalidated_at_us - item.applied.stamps.delivered_at_us for item in items]
-    )
-    report.latencies("confirm", [now_us - item.invalidated_at_us for item in items])
     report.latencies(
         END_TO_END.name,
-        [
-            each.stamps.delivered_at_us + clock_offset_us - each.part.change.committed_at_us
-            for each in applied
-        ],
+        [to + clock_offset_us - since for to, since in zip(delivered, committed, strict=True)],
     )
-    return report
+    batches = zip(
+        received,
+        [part.routed_at_us for part in parts],
+        [part.transformed_at_us for part in parts],
+        started,
+        strict=True,
+    )
+    for (received_us, routed_us, transformed_us, started_us), count in Counter(batches).items():
+        report.latency("route", routed_us - received_us, count)
+        report.latency("transform", transformed_us - routed_us, count)
+        report.latency("window", started_us - transformed_us, count)
 
 
 X = TypeVar("X")
@@ -86,30 +106,27 @@ class _StatusSink(DynamicSink[X]):
         return StatusWriter(self._flow, str(worker_index), self._dsn, self._clock, self._interval)
 
 
-class Confirmation(_StatusSink[Invalidated | LaneWatermark]):
+class Confirmation(_StatusSink[Invalidated]):
     """Confirms the changes of a flow that keeps a copy."""
 
     def build(
         self, step_id: str, worker_index: int, worker_count: int
-    ) -> StatelessSinkPartition[Invalidated | LaneWatermark]:
+    ) -> StatelessSinkPartition[Invalidated]:
         return _Confirming(self._flow, self._status(worker_index), self._clock)
 
 
-class _Confirming(StatelessSinkPartition[Invalidated | LaneWatermark]):
+class _Confirming(StatelessSinkPartition[Invalidated]):
     def __init__(self, flow: str, status: StatusWriter, clock: Clock) -> None:
         self._flow = flow
         self._status = status
         self._clock = clock
         self._lanes: dict[str, dict[str, int]] = {}
 
-    def write_batch(self, items: list[Invalidated | LaneWatermark]) -> None:
-        confirmed = []
+    def write_batch(self, items: list[Invalidated]) -> None:
         for item in items:
-            if isinstance(item, LaneWatermark):
-                self._lanes.setdefault(item.partition, {})[item.lane] = item.time_us
-            else:
-                confirmed.append(item)
-        report = report_of(confirmed, self._clock(), self._status.clock_offset_us)
+            for lane, partition, time_us in item.decided.watermarks:
+                self._lanes.setdefault(partition, {})[lane] = time_us
+        report = report_of(items, self._clock(), self._status.clock_offset_us)
         for decision, count in report.counts.items():
             CHANGES_TOTAL.labels(self._flow, decision).inc(count)
         LATENCY.add(self._flow, report)
@@ -145,7 +162,7 @@ class _ConfirmingRelay(StatelessSinkPartition[Publication]):
             report.counts["refused"] += len(refused)
             for row in batch.rows:
                 committed_at_us = row.committed_at_us or row.occurred_at_us
-                report.commit(committed_at_us)
+                report.commits(committed_at_us, committed_at_us)
                 report.latency("detect", batch.read_at_us - committed_at_us)
                 report.latency("publish", published_at_us + offset_us - batch.read_at_us)
             if batch.rows:

@@ -16,7 +16,7 @@ from redis import Redis
 from redis.exceptions import AuthenticationError, ConnectionError, NoPermissionError, RedisError, TimeoutError  # noqa: A004
 
 from syncline.clock import Clock, system_clock_us
-from syncline.model.decision import Applied, LaneWatermark
+from syncline.model.decision import Applied, Decided
 from syncline.model.errors import BadCredentials, FatalError, Misconfigured, Unavailable
 
 _log = structlog.get_logger()
@@ -55,22 +55,23 @@ class RedisInvalidation:
 
 
 class Invalidated(NamedTuple):
-    """A change that is in the copy and whose stale cache entries are gone, or kept to be removed."""
+    """Changes that are in the copy and whose stale cache entries are gone, or kept to be removed."""
 
-    applied: Applied
+    decided: Decided
     invalidated_at_us: int
 
 
+KeysOf = Callable[[Iterable[Applied]], Iterable[str]]
 State = dict[str, Any]
 
 
-class InvalidateLogic(StatefulBatchLogic[Applied | LaneWatermark, Invalidated | LaneWatermark, State]):
+class InvalidateLogic(StatefulBatchLogic[Decided, Invalidated, State]):
     """One lane's invalidations."""
 
     def __init__(
         self,
         cache: RedisInvalidation,
-        keys_of: Callable[[Applied], Iterable[str]],
+        keys_of: KeysOf,
         retry_after: timedelta,
         clock: Clock,
         resume_state: State | None,
@@ -87,24 +88,19 @@ class InvalidateLogic(StatefulBatchLogic[Applied | LaneWatermark, Invalidated | 
             self._pending = set(resume_state["pending"])
             self._retry_at = self._now() if self._pending else None
 
-    def on_batch(
-        self, values: list[Applied | LaneWatermark]
-    ) -> tuple[list[Invalidated | LaneWatermark], bool]:
-        for value in values:
-            if isinstance(value, Applied):
-                self._pending.update(self._keys_of(value))
+    def on_batch(self, values: list[Decided]) -> tuple[list[Invalidated], bool]:
+        for decided in values:
+            self._pending.update(self._keys_of(decided.applied))
         if self._retry_at is None:
             self._remove()
         now_us = self._clock()
-        return [
-            value if isinstance(value, LaneWatermark) else Invalidated(value, now_us) for value in values
-        ], False
+        return [Invalidated(decided, now_us) for decided in values], False
 
-    def on_notify(self) -> tuple[list[Invalidated | LaneWatermark], bool]:
+    def on_notify(self) -> tuple[list[Invalidated], bool]:
         self._remove()
         return [], False
 
-    def on_eof(self) -> tuple[list[Invalidated | LaneWatermark], bool]:
+    def on_eof(self) -> tuple[list[Invalidated], bool]:
         self._remove()
         return [], False
 
@@ -133,12 +129,12 @@ class InvalidateLogic(StatefulBatchLogic[Applied | LaneWatermark, Invalidated | 
 @operator
 def invalidate(
     step_id: str,
-    up: KeyedStream[Applied | LaneWatermark],
+    up: KeyedStream[Decided],
     cache: RedisInvalidation,
-    keys_of: Callable[[Applied], Iterable[str]],
+    keys_of: KeysOf,
     retry_after: timedelta = timedelta(seconds=1),
     clock: Clock = system_clock_us,
-) -> KeyedStream[Invalidated | LaneWatermark]:
+) -> KeyedStream[Invalidated]:
     """Remove what each change makes stale. Redelivered changes too: the first time may have died here."""
 
     def build(resume_state: State | None) -> InvalidateLogic:

@@ -4,7 +4,7 @@ Fire and forget: a row that cannot be written now is merged into the next one, a
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -34,32 +34,38 @@ class Report:
     positions: dict[str, int] = field(default_factory=dict)
     histograms: dict[str, LatencyHistogram] = field(default_factory=dict)
 
-    def commit(self, committed_at_us: int) -> None:
-        if self.oldest_commit_us is None or committed_at_us < self.oldest_commit_us:
-            self.oldest_commit_us = committed_at_us
-        if self.newest_commit_us is None or committed_at_us > self.newest_commit_us:
-            self.newest_commit_us = committed_at_us
+    def commits(self, oldest_us: int, newest_us: int) -> None:
+        """Take in changes that were committed between these times."""
+        if self.oldest_commit_us is None or oldest_us < self.oldest_commit_us:
+            self.oldest_commit_us = oldest_us
+        if self.newest_commit_us is None or newest_us > self.newest_commit_us:
+            self.newest_commit_us = newest_us
+
+    def positions_reached(self, positions: Mapping[str, int]) -> None:
+        for partition, position in positions.items():
+            self.positions[partition] = max(position, self.positions.get(partition, -1))
 
     def latency(self, step: str, latency_us: int, count: int = 1) -> None:
+        """Record it for so many changes, which share it."""
+        self._histogram(step).record(latency_us / 1000, count)
+
+    def latencies(self, step: str, latencies_us: Collection[int]) -> None:
+        """Record one for each change."""
+        self._histogram(step).record_each(latencies_us)
+
+    def _histogram(self, step: str) -> LatencyHistogram:
         histogram = self.histograms.get(step)
         if histogram is None:
             histogram = self.histograms[step] = LatencyHistogram()
-        histogram.record(latency_us / 1000, count)
-
-    def latencies(self, step: str, latencies_us: Iterable[int]) -> None:
-        """Record one for each change; many changes of a batch share theirs, to a tenth of a millisecond."""
-        for tenths_ms, count in Counter(latency_us // 100 for latency_us in latencies_us).items():
-            self.latency(step, tenths_ms * 100, count)
+        return histogram
 
     def merge(self, later: "Report") -> None:
         self.counts.update(later.counts)
-        for commit_us in (later.oldest_commit_us, later.newest_commit_us):
-            if commit_us is not None:
-                self.commit(commit_us)
-        for partition, position in later.positions.items():
-            self.positions[partition] = max(position, self.positions.get(partition, -1))
+        if later.oldest_commit_us is not None and later.newest_commit_us is not None:
+            self.commits(later.oldest_commit_us, later.newest_commit_us)
+        self.positions_reached(later.positions)
         for step, histogram in later.histograms.items():
-            self.histograms.setdefault(step, LatencyHistogram()).merge(histogram)
+            self._histogram(step).merge(histogram)
 
 
 class StatusWriter:

@@ -77,7 +77,7 @@ class MemoryStore:
         if self.read_faults and self.read_faults.popleft() is not Fault.NONE:
             raise Unavailable
         return {
-            document_id: StoredDocument(orjson.loads(kept.body), kept.token)
+            document_id: StoredDocument(*kept)
             for document_id in document_ids
             if (kept := self.documents.get(document_id)) is not None
         }

@@ -1,8 +1,10 @@
-"""What conflict resolution said of a change, and the record of a conflict."""
+"""What conflict resolution said of changes, and the record of a conflict."""
 
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from syncline.model.failure import Failure
 from syncline.model.part import Part
 from syncline.model.version import Version
 
@@ -40,16 +42,24 @@ class Stamps(NamedTuple):
     delivered_at_us: int
 
 
-class Applied(NamedTuple):
-    """A change that was decided and whose decision is in the copy."""
+class Verdict(NamedTuple):
+    """What was decided of one change."""
 
     part: Part
     decision: Decision
+    conflict: Conflict | None = None
+    replaced: dict[str, Any] | None = None
+    """The fields that stood in the part's place, once it was merged."""
+
+
+class Applied(NamedTuple):
+    """Changes of one document that were decided together, and whose decisions are in the copy."""
+
+    document_id: str
+    verdicts: list[Verdict]
     document_version: int
-    """The document's clock (``_sync.version``) after the decision."""
+    """The document's clock (``_sync.version``) after the decisions."""
     stamps: Stamps
-    replaced: dict[str, Any] | None
-    """The fields that stood in the part's place."""
 
 
 class LaneWatermark(NamedTuple):
@@ -59,3 +69,22 @@ class LaneWatermark(NamedTuple):
     partition: str
     """The log's partition, as ``topic/number``."""
     time_us: int
+
+
+@dataclass(slots=True)
+class Decided:
+    """What came of a set of changes. Each is in the copy, or will never be."""
+
+    applied: list[Applied] = field(default_factory=list)
+    conflicts: list[Conflict] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    watermarks: list[LaneWatermark] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.applied or self.failures or self.watermarks)
+
+    def add(self, other: "Decided") -> None:
+        self.applied += other.applied
+        self.conflicts += other.conflicts
+        self.failures += other.failures
+        self.watermarks += other.watermarks

@@ -33,6 +33,10 @@ class DocumentShape(Protocol):
         """
         ...
 
+    def add_up(self, document: Document) -> None:
+        """Bring up to date what follows from several parts; called once all parts of a write are in."""
+        ...
+
     def is_hidden(self, document: Document) -> bool:
         """Whether the parts at hand are not yet, or no longer, something to show."""
         ...
@@ -45,12 +49,11 @@ def empty_sync_block() -> Document:
 def known(document: Document, entity: str) -> Known | None:
     """What the document says of the entity; ``None`` where it never heard of it."""
     entry = document["_sync"]["entities"].get(entity)
-    return Known(Version(*entry["version"]), entry["hash"]) if entry else None
+    return Known(Version._make(entry["version"]), entry["hash"]) if entry else None
 
 
 def merge(shape: DocumentShape, document: Document, part: Part, now_us: int) -> Body | None:
     """Put the part into the document, and on record; return what stood in its place."""
-    replaced = shape.put(document, part)
     change = part.change
     document["_sync"]["entities"][part.entity] = {
         "version": list(change.version),
@@ -60,12 +63,14 @@ def merge(shape: DocumentShape, document: Document, part: Part, now_us: int) -> 
         "committed_at_us": change.committed_at_us,
         "synced_at_us": now_us,
     }
-    return replaced
+    return shape.put(document, part)
 
 
 def tick(shape: DocumentShape, document: Document, now_us: int) -> int:
-    """Advance the document's clock past everything it has said, and return it."""
+    """After merging: add up, advance the document's clock past everything it has said, and return it."""
+    shape.add_up(document)
     sync = document["_sync"]
-    sync["version"] = max(now_us * CLOCK_TICKS_PER_MS // 1000, sync["version"] + 1)
+    version: int = max(now_us * CLOCK_TICKS_PER_MS // 1000, sync["version"] + 1)
+    sync["version"] = version
     sync["hidden"] = shape.is_hidden(document)
-    return int(sync["version"])
+    return version

@@ -1,13 +1,23 @@
 """The shapes of the owners' rows, as far as Syncline reads them.
 
-Columns that a model does not name are ignored: an owner may add columns at any time.
+Columns that a shape does not name are ignored: an owner may add columns at any time.
 """
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Required, TypeVar
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    with_config,
+)
+from typing_extensions import TypedDict  # pydantic takes the standard one from Python 3.12 on
 
 T = TypeVar("T")
 INT32_MAX = 2**31 - 1
@@ -44,43 +54,72 @@ Sku = Annotated[str, Field(min_length=1, max_length=SKU_MAX_LENGTH)]
 """Elasticsearch bounds a document's id to 512 bytes: 128 characters of UTF-8."""
 Amount = Annotated[Decimal, Field(max_digits=12, decimal_places=4, allow_inf_nan=False)]
 """``numeric(12,4)``."""
-Moment = Annotated[
+Attributes = Annotated[dict[str, Any], AfterValidator(_refuse_numbers_beyond_64_bits)]
+_Moment = Annotated[
     Annotated[AwareDatetime, AfterValidator(_in_utc)] | None, BeforeValidator(_none_where_unbounded)
 ]
-"""``timestamptz``; an open end (``infinity``) is none."""
 
-Attributes = Annotated[dict[str, Any], AfterValidator(_refuse_numbers_beyond_64_bits)]
-
-
-class _Row(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+# The two below are read from the text that PostgreSQL and the outbox's trigger write, several times as fast
+# as by way of a Decimal and a datetime; whatever looks otherwise takes that way.
 
 
-class Product(_Row):
+def _in_e4(value: object, read: ValidatorFunctionWrapHandler) -> int:
+    if type(value) is str and value.isascii():
+        whole, _, decimals = value.partition(".")
+        if len(decimals) == 4 and len(whole) <= 8 and whole.isdigit() and decimals.isdigit():
+            return int(whole + decimals)
+    amount: Decimal = read(value)
+    return int(amount.scaleb(4))
+
+
+def _as_utc_text(value: object, read: ValidatorFunctionWrapHandler) -> str | None:
+    if type(value) is str and len(value) == 27 and value[4:20:3] == "--T::." and value[26] == "Z":
+        try:
+            datetime.fromisoformat(value)
+        except ValueError:
+            pass
+        else:
+            return value
+    moment: datetime | None = read(value)
+    return None if moment is None else moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+AmountE4 = Annotated[Amount, WrapValidator(_in_e4)]
+"""``numeric(12,4)`` in whole numbers of 1/10,000: 12.90 is 129000."""
+UtcText = Annotated[_Moment, WrapValidator(_as_utc_text)]
+"""``timestamptz`` as ISO 8601 in UTC, with microseconds and a ``Z``; an open end (``infinity``) is none."""
+
+_ROW = ConfigDict(extra="ignore")
+
+
+@with_config(_ROW)
+class Product(TypedDict, total=False):
     """``catalog.products``."""
 
-    sku: Sku
-    name: str | None = None
-    description: str | None = None
-    brand: str | None = None
-    category: str | None = None
-    attributes: Attributes | None = None
-    tags: list[str | None] | None = None
-    status: str | None = None
+    sku: Required[Sku]
+    name: str | None
+    description: str | None
+    brand: str | None
+    category: str | None
+    attributes: Attributes | None
+    tags: list[str | None] | None
+    status: str | None
 
 
-class Price(_Row):
+@with_config(_ROW)
+class Price(TypedDict, total=False):
     """``pricing.prices``."""
 
-    sku: Sku
-    currency: Annotated[str, Field(min_length=3, max_length=3)]
-    list_amount: Amount | None = None
-    sale_amount: Amount | None = None
-    valid_from: Moment = None
-    valid_to: Moment = None
+    sku: Required[Sku]
+    currency: Required[Annotated[str, Field(min_length=3, max_length=3)]]
+    list_amount: AmountE4 | None
+    sale_amount: AmountE4 | None
+    valid_from: UtcText
+    valid_to: UtcText
 
 
-class Stock(_Row):
+@with_config(_ROW)
+class Stock(TypedDict):
     """``warehouse.stock``."""
 
     warehouse_id: Annotated[str, Field(min_length=1)]

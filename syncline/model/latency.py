@@ -1,7 +1,9 @@
 """Latency histograms that can be added up across processes."""
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from functools import partial
 from itertools import accumulate
 
 BUCKETS_PER_DECADE = 40
@@ -10,6 +12,8 @@ BOUNDS_MS: tuple[float, ...] = tuple(
     for exponent in range(-1 * BUCKETS_PER_DECADE, 6 * BUCKETS_PER_DECADE + 1)
 )
 """Upper bounds from 0.1 ms to 1,000 s, each 6 % above the one before it: no percentile is off by more."""
+
+_bucket_of_us = partial(bisect_left, [int(bound_ms * 1000) for bound_ms in BOUNDS_MS])
 
 
 class LatencyHistogram:
@@ -24,6 +28,12 @@ class LatencyHistogram:
         bucket = bisect_left(BOUNDS_MS, latency_ms)
         self.counts[bucket] = self.counts.get(bucket, 0) + count
         self.sum_ms += max(latency_ms, 0.0) * count
+
+    def record_each(self, latencies_us: Collection[int]) -> None:
+        """Count changes that took so long one by one."""
+        for bucket, count in Counter(map(_bucket_of_us, latencies_us)).items():
+            self.counts[bucket] = self.counts.get(bucket, 0) + count
+        self.sum_ms += sum(latencies_us) / 1000
 
     def merge(self, other: "LatencyHistogram") -> None:
         for bucket, count in other.counts.items():

@@ -20,6 +20,7 @@ class Part(NamedTuple):
     routed_at_us: int
     """When its batch had been decoded and routed."""
     transformed_at_us: int
+    """When all of its batch was transformed."""
 
     @property
     def version(self) -> Version:

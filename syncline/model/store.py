@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
+import orjson
+
 
 class Outcome(StrEnum):
     WRITTEN = "written"
@@ -23,9 +25,15 @@ class Token(NamedTuple):
 
 
 class StoredDocument(NamedTuple):
-    document: dict[str, Any]
-    """Parsed JSON, for the caller to keep and change."""
+    body: bytes
+    """JSON."""
     token: Token
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The body, parsed anew at each call."""
+        document: dict[str, Any] = orjson.loads(self.body)
+        return document
 
 
 class Write(NamedTuple):

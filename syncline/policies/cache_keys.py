@@ -1,16 +1,22 @@
 """Which cached entries a change makes stale."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 from syncline.model.decision import Applied
 
 
-def cache_keys(applied: Applied) -> Iterator[str]:
+def cache_keys(documents: Iterable[Applied]) -> set[str]:
     """The product's page, the price by itself, and the listings of the product's category, old and new."""
-    part = applied.part
-    yield f"product:{part.document_id}"
-    if part.change.entity.type == "price":
-        yield f"price:{part.document_id}:{part.slot}"
-    for body in (part.body, applied.replaced):
-        if body is not None and (category := body.get("category")):
-            yield f"category:{category}"
+    keys: set[str] = set()
+    for applied in documents:
+        document_id = applied.document_id
+        keys.add(f"product:{document_id}")
+        for part, _, _, replaced in applied.verdicts:
+            entity_type = part.change.entity.type
+            if entity_type == "price":
+                keys.add(f"price:{document_id}:{part.slot}")
+            elif entity_type == "product":
+                for body in (part.body, replaced):
+                    if body is not None and (category := body.get("category")):
+                        keys.add(f"category:{category}")
+    return keys

@@ -4,44 +4,41 @@ Amounts are kept as whole numbers of 1/10,000 (``list_e4``): 12.90 is 129000. So
 """
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
-from decimal import Decimal
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from syncline.model.document import Body, Document, empty_sync_block
 from syncline.model.entities import Price, Product, Stock
 from syncline.model.part import Part
 
 PRODUCT_FIELDS = ("name", "description", "brand", "category", "attributes", "tags", "status")
+_EMPTY_PRODUCT: Body = dict.fromkeys(PRODUCT_FIELDS)
 
-
-def _e4(amount: Decimal | None) -> int | None:
-    return None if amount is None else int(amount.scaleb(4))
-
-
-def _iso(moment: datetime | None) -> str | None:
-    """With microseconds and a ``Z``: the moments of an entity are in UTC."""
-    return None if moment is None else moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+_product = TypeAdapter(Product).validator.validate_python
+_price = TypeAdapter(Price).validator.validate_python
+_stock = TypeAdapter(Stock).validator.validate_python
 
 
 def _product_body(fields: Mapping[str, Any]) -> Body:
-    row = Product.model_validate(fields)
-    return {field: getattr(row, field) for field in PRODUCT_FIELDS}
+    body: Body = {**_EMPTY_PRODUCT, **_product(fields)}
+    del body["sku"]
+    return body
 
 
 def _price_body(fields: Mapping[str, Any]) -> Body:
-    row = Price.model_validate(fields)
+    row: Price = _price(fields)
     return {
-        "list_e4": _e4(row.list_amount),
-        "sale_e4": _e4(row.sale_amount),
-        "valid_from": _iso(row.valid_from),
-        "valid_to": _iso(row.valid_to),
+        "list_e4": row.get("list_amount"),
+        "sale_e4": row.get("sale_amount"),
+        "valid_from": row.get("valid_from"),
+        "valid_to": row.get("valid_to"),
     }
 
 
 def _stock_body(fields: Mapping[str, Any]) -> Body:
-    row = Stock.model_validate(fields)
-    return {"on_hand": row.on_hand, "reserved": row.reserved}
+    row: Stock = _stock(fields)
+    return {"on_hand": row["on_hand"], "reserved": row["reserved"]}
 
 
 SEARCH_MAPPING: Mapping[str, Callable[[Mapping[str, Any]], Body]] = {
@@ -65,9 +62,17 @@ class SearchDocument:
             return _put_product(document, part.body)
         if entity_type == "price":
             return _put_slot(document["prices"], part)
-        replaced = _put_slot(document["stock"]["by_warehouse"], part)
-        _add_up(document["stock"])
-        return replaced
+        return _put_slot(document["stock"]["by_warehouse"], part)
+
+    def add_up(self, document: Document) -> None:
+        stock = document["stock"]
+        on_hand = reserved = 0
+        for warehouse in stock["by_warehouse"].values():
+            on_hand += warehouse["on_hand"]
+            reserved += warehouse["reserved"]
+        available = on_hand - reserved
+        stock["on_hand"], stock["reserved"] = on_hand, reserved
+        stock["available"], stock["in_stock"] = available, available > 0
 
     def is_hidden(self, document: Document) -> bool:
         """Only the product itself makes a document worth showing; ``name`` is there exactly with it."""
@@ -75,10 +80,12 @@ class SearchDocument:
 
 
 def _put_product(document: Document, body: Body | None) -> Body | None:
-    replaced = {field: document.pop(field) for field in PRODUCT_FIELDS if field in document}
+    replaced: Body | None = None
+    if "name" in document:
+        replaced = {field: document.pop(field) for field in PRODUCT_FIELDS}
     if body is not None:
         document.update(body)
-    return replaced or None
+    return replaced
 
 
 def _put_slot(section: Body, part: Part) -> Body | None:
@@ -86,11 +93,3 @@ def _put_slot(section: Body, part: Part) -> Body | None:
     if part.body is not None:
         section[part.slot] = part.body
     return replaced
-
-
-def _add_up(stock: Body) -> None:
-    warehouses = stock["by_warehouse"].values()
-    stock["on_hand"] = sum(warehouse["on_hand"] for warehouse in warehouses)
-    stock["reserved"] = sum(warehouse["reserved"] for warehouse in warehouses)
-    stock["available"] = stock["on_hand"] - stock["reserved"]
-    stock["in_stock"] = stock["available"] > 0

@@ -5,21 +5,20 @@ A :class:`Process` reads a log in batches, hands them to the lanes of the real :
 does: of the lanes that were awake. When the store makes it die, it starts again from a snapshot.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from copy import deepcopy
 from datetime import timedelta
 from typing import Any, NamedTuple, cast
 
 from operators.apply import LaneLogic, LaneState
-from operators.decide import Decide, Emission
+from operators.decide import Decide
 from operators.deliver import Deliver
 from operators.lanes import LaneBatch, group_by_lane, lane_of
 from operators.window import Window
 from syncline.model.change import Watermark
-from syncline.model.decision import Applied, LaneWatermark
+from syncline.model.decision import Decided, LaneWatermark
 from syncline.model.document import known
-from syncline.model.failure import Failure
 from syncline.model.part import Part
 from syncline.model.version import Version
 from syncline.policies.search_document import SearchDocument
@@ -56,11 +55,15 @@ Rank = tuple[Version, str]
 
 
 class LateWork(Future[Any]):
-    """Work in the background that is done when it is told to be, and no sooner."""
+    """Work of a crew in the background: it is done when it is told to be, or waited for, and no sooner."""
 
     def __init__(self, work: Callable[[], Any]) -> None:
         super().__init__()
         self._work: Callable[[], Any] | None = work
+
+    @property
+    def is_to_be_done(self) -> bool:
+        return self._work is not None
 
     def do(self) -> None:
         work, self._work = self._work, None
@@ -68,22 +71,42 @@ class LateWork(Future[Any]):
             return
         try:
             self.set_result(work())
-        except Exception as error:  # noqa: BLE001 - as an executor's thread does
-            self.set_exception(error)
+        except Crash as crash:
+            # As an executor's thread does. Any other error is one of the test, and ends it at once.
+            self.set_exception(crash)
+
+    def result(self, timeout: float | None = None) -> Any:  # noqa: ANN401 - as its base
+        self.do()
+        return super().result(timeout)
 
 
 class LateCrews(Executor):
-    """Stands in for the window's threads: their work waits until :func:`do_late_work` is called."""
+    """Stands in for the window's threads: the work of each crew waits until it is told to be done."""
+
+    def __init__(self) -> None:
+        self._works: list[LateWork] = []
+
+    @classmethod
+    def of(cls, window: Window) -> "LateCrews":
+        """Put in the place of the window's threads."""
+        crews = cls()
+        window._threads = cast("Any", crews)
+        return crews
 
     def submit(self, fn: Callable[..., Any], /, *args: object, **kwargs: object) -> LateWork:
-        return LateWork(lambda: fn(*args, **kwargs))
+        self._works.append(LateWork(lambda: fn(*args, **kwargs)))
+        return self._works[-1]
 
+    @property
+    def under_way(self) -> list[LateWork]:
+        """What is still to be done, in the order in which crews took off."""
+        self._works = [work for work in self._works if work.is_to_be_done]
+        return self._works
 
-def do_late_work(futures: Iterable[Future[Any]]) -> None:
-    """Stands in for ``concurrent.futures.wait``."""
-    for future in futures:
-        if isinstance(future, LateWork):
-            future.do()
+    def end_one(self, drawn: int) -> None:
+        """Let one crew's work end, whichever is drawn: crews overtake each other."""
+        if works := self.under_way:
+            works[drawn % len(works)].do()
 
 
 class Snapshot(NamedTuple):
@@ -125,11 +148,11 @@ class Process:
         self.position = snapshot.position
         self._states = dict(snapshot.lanes)
         self._stop = NoWait()
-        deliver = Deliver(self._store, SearchDocument(), self._working_set_bytes, self._stop)
+        deliver = Deliver(self._store, self._working_set_bytes, self._stop)
         apply = Decide(SearchDocument(), RULES, deliver, self._clock)
         max_age = timedelta(microseconds=WINDOW_AGE_US)
         self._window = Window(apply, self._window_changes, max_age, self._clock)
-        self._window._crews = cast("Any", LateCrews())
+        self._crews = LateCrews.of(self._window)
         self._lanes = {lane: self._build(deepcopy(state)) for lane, state in self._states.items()}
         self._awake = set(self._lanes)
 
@@ -171,14 +194,14 @@ class Process:
 
         self._survive(notify)
 
-    def let_background_work_end(self) -> None:
-        """What it came to is not yet told."""
+    def let_background_work_end(self, drawn: int) -> None:
+        """That of one crew, whichever is drawn; what it came to is not yet told.
 
-        def work() -> None:
-            if self._window._flight is not None:
-                do_late_work(self._window._flight.results)
-
-        self._survive(work)
+        It may end while another crew of this process writes.
+        """
+        was_busy, self.is_busy = self.is_busy, True
+        self._crews.end_one(drawn)
+        self.is_busy = was_busy
 
     def end_epoch(self) -> None:
         """Take a snapshot of all that was awake."""
@@ -194,7 +217,7 @@ class Process:
             starts = self.starts
             while not self.is_done:
                 self.read(7)
-            self.let_background_work_end()
+            self.let_background_work_end(0)
             self.let_time_pass()
             self.end_input()
         untold = [part for part in self.log if (part.entity, part.rank) not in self.told]
@@ -232,19 +255,21 @@ class Process:
             self.die(0)
         self.is_busy = False
 
-    def _told(self, emissions: Sequence[Emission]) -> None:
+    def _told(self, told: Sequence[Decided]) -> None:
         """What the step tells must be so in the store, now."""
-        for emission in emissions:
-            if isinstance(emission, Applied):
-                part = emission.part
-                assert self._is_in_effect(part), f"{emission.decision} told too early: {part}"
+        for decided in told:
+            for applied in decided.applied:
+                for part, decision, conflict, _ in applied.verdicts:
+                    assert part.document_id == applied.document_id
+                    assert self._is_in_effect(part), f"{decision} told too early: {part}"
+                    assert conflict is None or conflict in decided.conflicts, f"never told: {conflict}"
+                    self.told.add((part.entity, part.rank))
+            for failure in decided.failures:
+                part = next(part for part in self.log if part.change == failure.change)
+                assert self._may_fail(part), f"a good change failed: {failure}"
                 self.told.add((part.entity, part.rank))
-            elif isinstance(emission, Failure):
-                part = next(part for part in self.log if part.change == emission.change)
-                assert self._may_fail(part), f"a good change failed: {emission}"
-                self.told.add((part.entity, part.rank))
-            elif isinstance(emission, LaneWatermark):
-                self._watermark_told(emission)
+            for mark in decided.watermarks:
+                self._watermark_told(mark)
 
     def _watermark_told(self, mark: LaneWatermark) -> None:
         assert mark.partition == PARTITION

@@ -3,14 +3,15 @@
 Histories are generated: several entities of a few documents, with deletes, re-creations, duplicates,
 conflicts, generations, corrections, changes that break a rule and changes that the store refuses. They
 are delivered in any order and in any batches, by one process or by two rivals that own the same
-documents, through time-outs, refusals, crashes and restarts behind the copy. The documents must equal
-those of a plain reference: of each entity, the highest change that is valid and acceptable.
+documents, through time-outs, refusals, crashes and restarts behind the copy, while crews overtake each
+other in the background. The documents must equal those of a plain reference: of each entity, the highest
+change that is valid and acceptable.
 
 ``SYNCLINE_HISTORIES=200000 pytest tests/operators/test_convergence.py`` looks deeper.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -25,27 +26,19 @@ from syncline.model.part import Part
 from syncline.model.store import Token
 from tests.changes import change_message, part_of, price, product, stock
 from tests.memory_store import Fault, MemoryStore
-from tests.operators.simulation import ManualClock, Process, do_late_work
+from tests.operators.simulation import ManualClock, Process
 
 HISTORIES = int(os.environ.get("SYNCLINE_HISTORIES", "2500"))
 
 pytestmark = pytest.mark.timeout(max(180, HISTORIES // 5))
 
-SKUS = ("A", "B", "C")
+SKUS = ("A", "B", "C", "D")
+"""The first and the third are one crew's, in lanes of their own; the others have crews of their own."""
 INVALID = 3
 REFUSED = 4
 """Contents 0 to 2 are good, 3 breaks a rule, 4 is refused by the store."""
 ENDLESS_WRITES = 2_000
 REFUSED_TEXT, REFUSED_NUMBER = "refused", 6_660_000
-
-
-@pytest.fixture(autouse=True, scope="module")
-def background_work_under_control() -> Iterator[None]:
-    """Windows are small here, so let small ones be written in the background, in an order that is drawn."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(window_module, "PIPELINED_FROM", 2)
-        patch.setattr(window_module, "wait", do_late_work)
-        yield
 
 
 class Spec(NamedTuple):
@@ -183,12 +176,16 @@ class Delivery(NamedTuple):
     faults: list[Fault]
     read_faults: list[Fault]
     interleaved: list[int]
-    """How many of the steps run, by the other process, within each write: after its read."""
+    """How many of the steps run, by the other process or another crew, within each write: after its read."""
     window_changes: int
+    pooled_below: int
+    """Windows are small here, so let small ones be written in the background."""
     working_set_bytes: int
 
 
-IN_ORDER = Delivery([], [], [], [], [], [], window_changes=1_000, working_set_bytes=1 << 20)
+IN_ORDER = Delivery(
+    [], [], [], [], [], [], window_changes=1_000, pooled_below=1_000, working_set_bytes=1 << 20
+)
 
 
 class Delivering:
@@ -216,16 +213,19 @@ class Delivering:
             )
             for log in logs
         )
+        self._pooled_below = delivery.pooled_below
         self._steps = iter(delivery.steps)
         self._interleaved = iter(delivery.interleaved)
         self._depth = 0
         self._clocks: dict[str, tuple[Token, int]] = {}
 
     def run(self) -> dict[str, Document]:
-        for by_rival, what, much in self._steps:
-            self._step(self.processes[by_rival], what, much)
-        for process in self.processes:
-            process.finish()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(window_module, "POOLED_BELOW", self._pooled_below)
+            for by_rival, what, much in self._steps:
+                self._step(self.processes[by_rival], what, much)
+            for process in self.processes:
+                process.finish()
         self._check_clocks()
         return plain(self.store)
 
@@ -234,16 +234,18 @@ class Delivering:
             case "write":
                 process.read(much + 1)
                 process.let_time_pass()
-                process.let_background_work_end()
+                process.let_background_work_end(much)
             case "read":
                 process.read(much + 1)
             case "time":
                 process.let_time_pass()
             case "background":
-                process.let_background_work_end()
+                process.let_background_work_end(much)
             case "epoch":
                 process.end_epoch()
             case "stop":
+                # Away now, the store leaves undecided what it is asked to take.
+                self.store.write_faults.extendleft([Fault.UNAVAILABLE] * (much - 1))
                 process.stop_and_start()
             case "die":
                 process.die(epochs_lost=much)
@@ -264,10 +266,18 @@ class Delivering:
             return
         self._depth += 1
         for _ in range(next(self._interleaved, 0)):
-            other = next(process for process in self.processes if not process.is_busy)
             if (step := next(self._steps, None)) is not None:
-                self._step(other, *step[1:])
+                by_rival, what, much = step
+                # In the middle of a process's own work, no more can happen to it than another crew's.
+                if what == "background":
+                    self._step(self.processes[by_rival], what, much)
+                else:
+                    self._step(self._idle_process, what, much)
         self._depth -= 1
+
+    @property
+    def _idle_process(self) -> Process:
+        return next(process for process in self.processes if not process.is_busy)
 
 
 def never_stands(part: Part) -> bool:
@@ -284,7 +294,7 @@ def never_stands(part: Part) -> bool:
 
 specs = st.builds(
     Spec,
-    sku=st.sampled_from([0, 0, 0, 1, 1, 2]),
+    sku=st.sampled_from([0, 0, 0, 1, 1, 2, 3]),
     entity=st.integers(0, len(ENTITIES) - 1),
     row_version=st.integers(1, 4),
     is_delete=st.sampled_from([False, False, False, True]),
@@ -295,7 +305,18 @@ specs = st.builds(
 )
 histories = st.lists(specs, min_size=1, max_size=16)
 acts = st.sampled_from(
-    [*["write"] * 8, "read", "read", "read", "time", "epoch", "epoch", "background", "stop", "die"]
+    [
+        *["write"] * 7,
+        *["read"] * 4,
+        "time",
+        "time",
+        "epoch",
+        "epoch",
+        *["background"] * 3,
+        "stop",
+        "stop",
+        "die",
+    ]
 )
 deliveries = st.builds(
     Delivery,
@@ -305,7 +326,8 @@ deliveries = st.builds(
     faults=st.lists(st.sampled_from([Fault.NONE, Fault.NONE, *Fault]), max_size=8),
     read_faults=st.lists(st.sampled_from([Fault.NONE, Fault.UNAVAILABLE]), max_size=3),
     interleaved=st.lists(st.sampled_from([0, 0, 1, 2]), min_size=3, max_size=12),
-    window_changes=st.sampled_from([1, 2, 3, 1_000]),
+    window_changes=st.sampled_from([1, 8, 12, 20, 1_000]),
+    pooled_below=st.sampled_from([1, 2, 4, 1_000]),
     working_set_bytes=st.sampled_from([0, 4_000, 1 << 20, 1 << 20]),
 )
 

@@ -1,18 +1,19 @@
 """The working set only saves reads; Deliver asks until the store has an answer for every write."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import orjson
 import pytest
 
-from operators.deliver import CREWS, Deliver, Held, WorkingSet, crew_of
+from operators.deliver import Deliver, WorkingSet
 from syncline.model.errors import Unavailable
-from syncline.model.store import Outcome, Token, Write
-from syncline.policies.search_document import SearchDocument
+from syncline.model.store import Outcome, StoredDocument, Token, Write
 from tests.memory_store import Fault, MemoryStore
 from tests.operators.simulation import NoWait
 
 
-def stored(size_bytes: int, sequence_number: int = 0) -> Held:
-    return Held(b"x" * size_bytes, Token(sequence_number, 1))
+def stored(size_bytes: int, sequence_number: int = 0) -> StoredDocument:
+    return StoredDocument(b"x" * size_bytes, Token(sequence_number, 1))
 
 
 class TestWorkingSet:
@@ -73,17 +74,6 @@ class TestWorkingSet:
         assert held.get("A") is None
 
 
-def test_each_document_has_one_crew_for_ever() -> None:
-    assert {sku: crew_of(sku) for sku in ("SKU-1", "SKU-2", "Ünïcode", "😀", "")} == {
-        "SKU-1": 0,
-        "SKU-2": 2,
-        "Ünïcode": 0,
-        "😀": 0,
-        "": 0,
-    }
-    assert {crew_of(str(number)) for number in range(100)} == set(range(CREWS))
-
-
 class TestDeliver:
     def setup_method(self) -> None:
         self.store = MemoryStore()
@@ -91,41 +81,42 @@ class TestDeliver:
         self.deliver = self.another()
 
     def another(self, working_set_bytes: int = 1_000) -> Deliver:
-        return Deliver(self.store, SearchDocument(), working_set_bytes, self.stop)
+        return Deliver(self.store, working_set_bytes, self.stop)
 
     def write(self, document_id: str, content: int, expected: Token | None = None) -> Token | None:
         body = orjson.dumps({"content": content})
         return self.deliver.write([Write(document_id, body, expected)])[document_id].token
 
+    def loaded(self, document_id: str) -> StoredDocument:
+        stored = self.deliver.load({document_id: False})[document_id]
+        assert stored is not None
+        return stored
+
     def test_reads_all_that_it_does_not_hold_in_one_call(self) -> None:
         self.write("A", 1)
         reader = self.another()
 
-        copies = reader.load({"A": False, "B": False})
+        documents = reader.load({"A": False, "B": False})
 
         assert self.store.reads == [["A", "B"]]
-        assert copies["A"].document == {"content": 1}
-        assert copies["A"].token == self.store.documents["A"].token
-        assert copies["B"] == (SearchDocument().empty("B"), None)
+        assert documents == {"A": (b'{"content":1}', self.store.documents["A"].token), "B": None}
 
     def test_what_may_be_new_is_not_read(self) -> None:
-        copies = self.deliver.load({"A": True})
-
+        assert self.deliver.load({"A": True}) == {"A": None}
         assert self.store.reads == []
-        assert copies["A"] == (SearchDocument().empty("A"), None)
 
     def test_what_it_wrote_is_not_read_again_even_if_it_may_be_new(self) -> None:
         token = self.write("A", 1)
 
         for may_be_new in (True, False):
-            assert self.deliver.load({"A": may_be_new})["A"] == ({"content": 1}, token)
+            assert self.deliver.load({"A": may_be_new})["A"] == (b'{"content":1}', token)
         assert self.store.reads == []
 
     def test_a_loaded_document_may_be_changed_without_harm_to_the_working_set(self) -> None:
         self.write("A", 1)
-        self.deliver.load({"A": False})["A"].document["content"] = 99
+        self.loaded("A").document["content"] = 99
 
-        assert self.deliver.load({"A": False})["A"].document == {"content": 1}
+        assert self.loaded("A").document == {"content": 1}
 
     def test_after_it_was_turned_away_it_reads_again(self) -> None:
         token = self.write("A", 1)
@@ -135,7 +126,7 @@ class TestDeliver:
         result = self.deliver.write([Write("A", b'{"content":3}', token)])["A"]
 
         assert result.outcome is Outcome.ALREADY_NEWER
-        assert self.deliver.load({"A": False})["A"].document == {"content": 2}
+        assert self.loaded("A").document == {"content": 2}
         assert self.store.reads == [["A"]]
 
     def test_after_a_refusal_it_reads_again(self) -> None:
@@ -144,7 +135,7 @@ class TestDeliver:
         token = self.write("A", 1)
 
         assert self.deliver.write([Write("A", b'{"content":2}', token)])["A"].reason == "no"
-        assert self.deliver.load({"A": False})["A"].document == {"content": 1}
+        assert self.loaded("A").document == {"content": 1}
         assert self.store.reads == [["A"]]
 
     def test_asks_again_for_the_writes_that_were_turned_back_and_only_for_them(self) -> None:
@@ -167,7 +158,8 @@ class TestDeliver:
 
         token = self.write("A", 1)
 
-        assert self.another().load({"A": False})["A"].token == token
+        self.deliver = self.another()
+        assert self.loaded("A").token == token
 
     def test_a_write_that_was_taken_although_its_answer_was_lost_is_turned_away_the_second_time(self) -> None:
         self.store.write_faults.append(Fault.UNAVAILABLE_AFTER_WRITE)
@@ -175,7 +167,7 @@ class TestDeliver:
         result = self.deliver.write([Write("A", b'{"content":1}', None)])["A"]
 
         assert result.outcome is Outcome.ALREADY_NEWER
-        assert self.deliver.load({"A": False})["A"].document == {"content": 1}
+        assert self.loaded("A").document == {"content": 1}
 
     def test_a_stop_lets_go_of_the_store(self) -> None:
         self.store.write_faults.extend([Fault.UNAVAILABLE] * 3)
@@ -193,3 +185,27 @@ class TestDeliver:
     def test_nothing_to_write_asks_nothing(self) -> None:
         assert self.deliver.write([]) == {}
         assert self.store.writes == []
+
+    def test_threads_deliver_documents_of_their_own_at_the_same_time(self) -> None:
+        """The working set is one for all of them, and too small for what they write."""
+
+        def write_and_load(thread: int) -> int:
+            ids = [f"{thread}-{number}" for number in range(10)]
+            tokens: dict[str, Token | None] = dict.fromkeys(ids)
+            for content in range(50):
+                body = orjson.dumps({"content": content})
+                results = self.deliver.write([Write(id_, body, tokens[id_]) for id_ in ids])
+                tokens = {id_: results[id_].token for id_ in ids}
+                loaded = self.deliver.load(dict.fromkeys(ids, False))
+                assert loaded == {id_: (body, tokens[id_]) for id_ in ids}
+            return len(ids)
+
+        self.deliver = self.another(working_set_bytes=200)
+        with ThreadPoolExecutor(4) as threads:
+            assert sum(threads.map(write_and_load, range(4))) == 40
+        assert self.held_bytes() <= 200
+
+    def held_bytes(self) -> int:
+        working_set = self.deliver._working_set
+        assert sum(len(held.body) for held in working_set._documents.values()) == working_set._bytes
+        return working_set._bytes

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from sinks.redis_invalidation import Invalidated, InvalidateLogic, RedisInvalidation
-from syncline.model.decision import Applied, Decision, LaneWatermark, Stamps
+from syncline.model.decision import Applied, Decided, Decision, LaneWatermark, Stamps, Verdict
 from syncline.model.errors import FatalError, Unavailable
 from syncline.model.part import Part
 from syncline.policies.cache_keys import cache_keys
@@ -31,11 +31,12 @@ class AwayForAWhile(RedisInvalidation):
         self.removed.append(set(keys))
 
 
-def applied(part: Part, decision: Decision = Decision.APPLIED) -> Applied:
-    return Applied(part, decision, 1, Stamps(0, 0, 0, 0), None)
+def decided(part: Part, decision: Decision = Decision.APPLIED) -> Decided:
+    return Decided([Applied(part.document_id, [Verdict(part, decision)], 1, Stamps(0, 0, 0, 0))])
 
 
-PRODUCT, PRICE = applied(product_part()), applied(price_part())
+PRODUCT, PRICE = decided(product_part()), decided(price_part())
+MARK = Decided(watermarks=[LaneWatermark("04", "topic/0", 5)])
 PRODUCT_KEYS, PRICE_KEYS = {"product:SKU-1", "category:kitchen"}, {"product:SKU-1", "price:SKU-1:EUR"}
 
 
@@ -52,12 +53,10 @@ def lane() -> Lane:
 
 
 def test_a_batch_s_keys_are_removed_together_and_its_changes_go_on(lane: Lane) -> None:
-    mark = LaneWatermark("04", "topic/0", 5)
-
-    emitted, is_complete = lane.logic.on_batch([PRODUCT, mark, PRICE])
+    emitted, is_complete = lane.logic.on_batch([PRODUCT, MARK, PRICE])
 
     now_us = lane.clock.now_us
-    assert emitted == [Invalidated(PRODUCT, now_us), mark, Invalidated(PRICE, now_us)]
+    assert emitted == [Invalidated(each, now_us) for each in (PRODUCT, MARK, PRICE)]
     assert not is_complete
     assert lane.cache.removed == [PRODUCT_KEYS | PRICE_KEYS]
     assert lane.logic.notify_at() is None
@@ -66,13 +65,13 @@ def test_a_batch_s_keys_are_removed_together_and_its_changes_go_on(lane: Lane) -
 @pytest.mark.parametrize("decision", Decision)
 def test_whatever_was_decided_the_keys_go(lane: Lane, decision: Decision) -> None:
     """The first delivery may have died between the write and the invalidation."""
-    lane.logic.on_batch([applied(product_part(), decision)])
+    lane.logic.on_batch([decided(product_part(), decision)])
 
     assert lane.cache.removed == [PRODUCT_KEYS]
 
 
 def test_a_watermark_alone_asks_nothing_of_redis(lane: Lane) -> None:
-    lane.logic.on_batch([LaneWatermark("04", "topic/0", 5)])
+    assert lane.logic.on_batch([MARK]) == ([Invalidated(MARK, lane.clock.now_us)], False)
 
     assert lane.cache.removed == []
 
@@ -83,7 +82,7 @@ def test_while_redis_is_away_the_flow_goes_on_and_the_keys_are_kept(lane: Lane) 
     emitted, _ = lane.logic.on_batch([PRODUCT])
     lane.logic.on_batch([PRICE])
 
-    assert [type(each) for each in emitted] == [Invalidated]
+    assert emitted == [Invalidated(PRODUCT, lane.clock.now_us)]
     assert lane.logic.notify_at() == datetime(2026, 1, 1, 12, 0, 1, tzinfo=UTC)
     assert lane.logic.snapshot() == {"format": 1, "pending": sorted(PRODUCT_KEYS | PRICE_KEYS)}
 

@@ -4,8 +4,8 @@ from itertools import permutations
 
 import pytest
 
-from operators.resolve import Resolve, Verdict
-from syncline.model.decision import Decision, Known
+from operators.resolve import Resolve
+from syncline.model.decision import Decision, Known, Verdict
 from syncline.model.document import merge
 from syncline.model.part import Part
 from syncline.model.version import Version

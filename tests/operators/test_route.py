@@ -19,12 +19,14 @@ MARK = Watermark("syncline.catalog.product", 0, 5)
 
 
 def routed(subscription: Subscription) -> list[Change | Watermark]:
-    out: list[Change | Watermark] = []
+    out: list[list[Change | Watermark]] = []
     flow = Dataflow("routing")
-    up: Stream[Change | Watermark] = op_input("in", flow, TestingSource([*CHANGES, MARK], batch_size=2))
+    batches: list[list[Change | Watermark]] = [[CHANGES[0], CHANGES[1]], [CHANGES[2], MARK]]
+    up: Stream[list[Change | Watermark]] = op_input("in", flow, TestingSource(batches))
     output("out", route("route", up, subscription), TestingSink(out))
     run_main(flow)  # type: ignore[no-untyped-call]
-    return out
+    assert len(out) <= len(batches)
+    return [item for batch in out for item in batch]
 
 
 def test_a_flow_gets_the_entities_that_it_has_subscribed_to_in_order() -> None:

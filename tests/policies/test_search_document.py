@@ -1,11 +1,14 @@
 """How parts make up the search document, whatever their order."""
 
+from copy import deepcopy
 from itertools import permutations
+
+import pytest
 
 from syncline.model.document import Document
 from syncline.model.part import Part
-from syncline.policies.search_document import SearchDocument
-from tests.changes import price_part, product_part, stock_part
+from syncline.policies.search_document import PRODUCT_FIELDS, SEARCH_MAPPING, SearchDocument
+from tests.changes import price_part, product, product_part, stock_part
 
 shape = SearchDocument()
 
@@ -14,6 +17,7 @@ def made_of(*parts: Part) -> Document:
     document = shape.empty("SKU-1")
     for part in parts:
         shape.put(document, part)
+    shape.add_up(document)
     return document
 
 
@@ -84,3 +88,56 @@ def test_a_product_replaces_all_of_its_own_fields() -> None:
     document = made_of(product_part(), product_part(2, name="Pot", brand=None, attributes={"size": 2}))
 
     assert (document["name"], document["brand"], document["attributes"]) == ("Pot", None, {"size": 2})
+
+
+def test_what_stood_in_a_part_s_place_is_answered() -> None:
+    document = made_of(product_part(), price_part(), stock_part())
+
+    for old, new in (
+        (product_part(), product_part(2, name="Pot")),
+        (price_part(), price_part(2, list_amount="1")),
+        (stock_part(), stock_part(2, "delete")),
+    ):
+        assert shape.put(document, new) == old.body
+    assert shape.put(document, stock_part(3)) is None
+    assert shape.put(document, price_part(currency="USD")) is None
+    assert shape.put(document, product_part(3, "delete")) == product_part(2, name="Pot").body
+    assert shape.put(document, product_part(4)) is None
+
+
+def test_sums_are_brought_up_to_date_when_the_last_warehouse_goes() -> None:
+    document = made_of(stock_part())
+    shape.put(document, stock_part(1, "delete"))
+    shape.add_up(document)
+
+    assert document == shape.empty("SKU-1")
+
+
+@pytest.mark.parametrize(
+    ("entity_type", "row"),
+    [
+        ("product", {"sku": "SKU-1"}),
+        ("price", {"sku": "SKU-1", "currency": "EUR"}),
+        ("stock", {"sku": "SKU-1", "warehouse_id": "W1", "on_hand": 0, "reserved": 0}),
+    ],
+)
+def test_columns_that_may_be_missing_are_none_in_the_body(entity_type: str, row: dict[str, object]) -> None:
+    bodies = {
+        "product": dict.fromkeys(PRODUCT_FIELDS),
+        "price": {"list_e4": None, "sale_e4": None, "valid_from": None, "valid_to": None},
+        "stock": {"on_hand": 0, "reserved": 0},
+    }
+
+    assert SEARCH_MAPPING[entity_type](row) == bodies[entity_type]
+
+
+def test_a_body_is_no_part_of_the_row_it_came_from() -> None:
+    """The row is told in an audit and in a quarantine, after the document was changed."""
+    row = product()
+    before = deepcopy(row)
+
+    body = SEARCH_MAPPING["product"](row)
+    body["tags"].append("changed")
+    body["name"] = "changed"
+
+    assert row == before

@@ -16,7 +16,7 @@ from sinks.metrics import LatencyCollector
 from sinks.redis_invalidation import Invalidated
 from sinks.status import Report, StatusWriter, record_failure
 from syncline.clock import Clock, system_clock_us
-from syncline.model.decision import Applied, Decision, LaneWatermark, Stamps
+from syncline.model.decision import Applied, Decided, Decision, LaneWatermark, Stamps, Verdict
 from syncline.model.errors import BadCredentials, MissingResource, Refused, Unavailable
 from syncline.model.failure import Failure
 from syncline.model.latency import LatencyHistogram
@@ -58,7 +58,7 @@ def report(count: int = 1, latency_us: int = 2_000) -> Report:
     made = Report()
     made.counts["applied"] += count
     made.latency("deliver", latency_us, count)
-    made.commit(NOON_US)
+    made.commits(NOON_US, NOON_US)
     return made
 
 
@@ -95,9 +95,8 @@ def confirmed(offset: int = 5, decision: Decision = Decision.APPLIED, partition:
     part = part_of(message)
     change = part.change._replace(committed_at_us=committed, detected_at_us=detected, message=message)
     part = part._replace(change=change, routed_at_us=routed, transformed_at_us=transformed)
-    return Invalidated(
-        Applied(part, decision, 1, Stamps(started, resolved, validated, delivered), None), gone
-    )
+    stamps = Stamps(started, resolved, validated, delivered)
+    return Invalidated(Decided([Applied(part.document_id, [Verdict(part, decision)], 1, stamps)]), gone)
 
 
 def test_each_step_gets_the_time_that_it_took() -> None:
@@ -131,10 +130,50 @@ def test_positions_are_the_highest_in_whatever_order_documents_were_written() ->
     assert told.positions["syncline.catalog.product/0"] == 9
 
 
+def test_each_change_of_a_document_counts_with_its_own_times() -> None:
+    """One document, decided together: its stamps are shared, where its changes came from is not."""
+    first, second = (confirmed(offset).decided.applied[0] for offset in (5, 4))
+    (other,) = confirmed(9, Decision.DUPLICATE).decided.applied
+    (late,) = second.verdicts
+    change = late.part.change
+    late = late._replace(
+        part=late.part._replace(change=change._replace(committed_at_us=change.committed_at_us - 7_000)),
+        decision=Decision.SUPERSEDED,
+    )
+    together = first._replace(verdicts=[*first.verdicts, late])
+    slower = other._replace(
+        stamps=other.stamps._replace(delivered_at_us=other.stamps.delivered_at_us + 1_000_000)
+    )
+    gone_us = slower.stamps.delivered_at_us + 10_000
+
+    told = report_of([Invalidated(Decided([together, slower]), gone_us)], gone_us + 11_000, 0)
+
+    assert told.counts == {"applied": 1, "superseded": 1, "duplicate": 1}
+    assert (told.oldest_commit_us, told.newest_commit_us) == (NOON_US - 7_000, NOON_US)
+    assert told.positions == {"syncline.catalog.product/0": 9}
+    assert {histogram.total for histogram in told.histograms.values()} == {3}
+    sums = {step: told.histograms[step].sum_ms for step in ("detect", "deliver", "invalidate", "confirm")}
+    assert sums == {
+        "detect": pytest.approx(3 * 1 + 7),
+        "deliver": pytest.approx(3 * 9 + 1_000),
+        "invalidate": pytest.approx(2 * 1_010 + 10),
+        "confirm": pytest.approx(3 * 11),
+    }
+    assert told.histograms[END_TO_END.name].sum_ms == pytest.approx(3 * sum(range(1, 10)) + 7 + 1_000)
+
+
+def test_what_decided_no_change_is_told_without_times() -> None:
+    marks = Decided(watermarks=[LaneWatermark("00", "t/0", NOON_US)])
+
+    assert report_of([Invalidated(marks, NOON_US)], NOON_US, 0) == Report()
+
+
 def test_a_batch_becomes_a_row(dsn: str) -> None:
     sink = Confirmation("tests", dsn, interval=ALWAYS).build("confirm", 3, 4)
     marks = [LaneWatermark(f"{lane:02}", "t/0", NOON_US + lane) for lane in (4, 2, 9)]
-    sink.write_batch([confirmed(), confirmed(6, Decision.DUPLICATE), *marks])
+    sink.write_batch(
+        [confirmed(), confirmed(6, Decision.DUPLICATE), Invalidated(Decided(watermarks=marks), NOON_US)]
+    )
     sink.close()
     [*_, row] = rows(
         dsn,

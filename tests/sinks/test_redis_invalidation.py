@@ -8,7 +8,7 @@ import pytest
 from redis import Redis
 
 from sinks.redis_invalidation import Invalidated, InvalidateLogic, RedisInvalidation, State
-from syncline.model.decision import Applied, Decision, LaneWatermark, Stamps
+from syncline.model.decision import Applied, Decided, Decision, LaneWatermark, Stamps, Verdict
 from syncline.model.errors import BadCredentials, FatalError, Misconfigured, Unavailable
 from syncline.model.part import Part
 from syncline.policies.cache_keys import cache_keys
@@ -56,8 +56,9 @@ def logic(cache: RedisInvalidation, now: Now, state: State | None = None) -> Inv
     return InvalidateLogic(cache, cache_keys, timedelta(seconds=1), now, state)
 
 
-def applied(part: Part) -> Applied:
-    return Applied(part, Decision.APPLIED, 1, Stamps(NOON_US, NOON_US, NOON_US, NOON_US), None)
+def decided(part: Part) -> Decided:
+    stamps = Stamps(NOON_US, NOON_US, NOON_US, NOON_US)
+    return Decided([Applied(part.document_id, [Verdict(part, Decision.APPLIED)], 1, stamps)])
 
 
 def fill(redis: Redis, *keys: str) -> None:
@@ -69,9 +70,9 @@ def test_what_a_change_makes_stale_is_removed_and_nothing_else(
     redis: Redis, cache: RedisInvalidation
 ) -> None:
     fill(redis, "product:SKU-1", "price:SKU-1:EUR", "price:SKU-1:USD", "product:SKU-2")
-    changes = [applied(product_part()), applied(price_part())]
+    changes = [decided(product_part()), decided(price_part())]
     now = Now()
-    told, is_done = logic(cache, now).on_batch([*changes])
+    told, is_done = logic(cache, now).on_batch(changes)
     assert not is_done
     assert told == [Invalidated(change, NOON_US) for change in changes]
     assert redis.exists("product:SKU-1", "price:SKU-1:EUR") == 0
@@ -87,8 +88,8 @@ def test_many_keys_are_removed_whatever_their_number(redis: Redis, cache: RedisI
 
 
 def test_a_watermark_passes(cache: RedisInvalidation) -> None:
-    mark = LaneWatermark("00", "t/0", NOON_US)
-    assert logic(cache, Now()).on_batch([mark]) == ([mark], False)
+    mark = Decided(watermarks=[LaneWatermark("00", "t/0", NOON_US)])
+    assert logic(cache, Now()).on_batch([mark]) == ([Invalidated(mark, NOON_US)], False)
 
 
 def test_while_redis_is_away_the_flow_goes_on_and_the_keys_wait(
@@ -98,7 +99,7 @@ def test_while_redis_is_away_the_flow_goes_on_and_the_keys_wait(
     now = Now()
     lane = logic(cache, now)
     road.close()
-    told, _ = lane.on_batch([applied(product_part())])
+    told, _ = lane.on_batch([decided(product_part())])
     assert len(told) == 1
     assert redis.get("product:SKU-1") == "stale"
     state = lane.snapshot()
@@ -109,7 +110,7 @@ def test_while_redis_is_away_the_flow_goes_on_and_the_keys_wait(
     assert due.timestamp() * SECOND_US == NOON_US + SECOND_US
 
     # While it waits, more changes come: they join the queue, in order, and no call is made for each.
-    assert len(lane.on_batch([applied(price_part())])[0]) == 1
+    assert len(lane.on_batch([decided(price_part())])[0]) == 1
     assert "price:SKU-1:EUR" in lane.snapshot()["pending"]
 
     now.us += SECOND_US
@@ -128,7 +129,7 @@ def test_what_waited_is_removed_by_the_next_start(redis: Redis, cache: RedisInva
     now = Now()
     lane = logic(cache, now)
     road.close()
-    lane.on_batch([applied(product_part())])
+    lane.on_batch([decided(product_part())])
     lane.on_eof()
     state = lane.snapshot()
     road.open()

@@ -1,0 +1,492 @@
+"""The window of a worker: under a light load written at once and together, under a heavy one by crews."""
+
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from operators import window as window_module
+from operators.lanes import LANES, LaneBatch, lane_of
+from operators.window import CREWS, Window
+from syncline.model.change import Watermark
+from syncline.model.decision import Decided, Decision, LaneWatermark
+from syncline.model.part import Part
+from tests.changes import price_part, product_part, stock_part
+from tests.memory_store import Crash, Fault
+from tests.operators.apply_step import Bench, batch, decisions
+from tests.operators.simulation import LateCrews
+
+MAX_AGE_US = 5_000
+
+
+def mark(time_us: int, partition: int = 0) -> Watermark:
+    return Watermark("topic", partition, time_us)
+
+
+def crew_of(document_id: str) -> int:
+    return int(lane_of(document_id)) % CREWS
+
+
+class TestWindow:
+    """Under a light load."""
+
+    def test_is_written_when_its_first_change_has_waited_long_enough(self, bench: Bench) -> None:
+        assert bench.window.look_at() is None
+        bench.window.add(batch(product_part(1)))
+        bench.clock.advance(4_000)
+        bench.window.add(batch(product_part(2)))
+
+        assert bench.window.look_at() == datetime(2026, 1, 1, 12, 0, 0, MAX_AGE_US, tzinfo=UTC)
+        bench.clock.advance(999)
+        assert bench.window.look() == Decided()
+        bench.clock.advance(1)
+        assert len(decisions(bench.window.look())) == 2
+        assert bench.window.look_at() is None
+
+    def test_a_watermark_alone_is_told_in_time_too(self, bench: Bench) -> None:
+        bench.window.add(LaneBatch("03", [], [Watermark("topic", 1, 5)]))
+
+        assert bench.window.look_at() is not None
+        bench.clock.advance(MAX_AGE_US)
+        assert bench.window.look() == Decided(watermarks=[LaneWatermark("03", "topic/1", 5)])
+
+    def test_nothing_opens_no_window(self, bench: Bench) -> None:
+        bench.window.add(LaneBatch("03", [], []))
+
+        assert bench.window.look_at() is None
+        assert bench.window.close() == Decided()
+
+    def test_what_all_crews_brought_is_written_in_one_call(self, bench: Bench) -> None:
+        skus = ["A", "B", "D", "E"]
+        assert {crew_of(sku) for sku in skus} == set(range(CREWS))
+        for sku in skus:
+            bench.window.add(batch(product_part(sku=sku)))
+        bench.clock.advance(MAX_AGE_US)
+
+        assert len(decisions(bench.window.look())) == CREWS
+        assert [sorted(call) for call in bench.written] == [skus]
+
+    def test_closing_writes_what_all_lanes_brought_in_one_call(self, bench: Bench) -> None:
+        bench.window.add(batch(product_part(sku="SKU-1")))
+        bench.window.add(batch(product_part(sku="SKU-2")))
+
+        decided = bench.window.close()
+
+        assert len(decisions(decided)) == 2
+        assert len(bench.store.writes) == 1
+        assert bench.window.look_at() is None
+        assert not bench.window.pending("04")
+
+    def test_watermarks_follow_the_changes_that_they_speak_of(self, bench: Bench) -> None:
+        bench.window.add(batch(product_part(), mark(5)))
+        bench.window.add(LaneBatch("04", [], [mark(9), mark(2, partition=1)]))
+
+        decided = bench.window.close()
+
+        assert len(decided.applied) == 1
+        assert decided.watermarks == [LaneWatermark("04", "topic/0", 9), LaneWatermark("04", "topic/1", 2)]
+
+    def test_what_a_stop_leaves_undecided_stays_and_holds_back_its_lane_s_watermark(
+        self, bench: Bench
+    ) -> None:
+        part = product_part()
+        bench.window.add(batch(part, mark(5)))
+        bench.window.add(LaneBatch("08", [], [mark(5)]))
+        bench.window.add(LaneBatch("03", [], [mark(5)]))
+        bench.store.write_faults.append(Fault.UNAVAILABLE)
+        bench.stop.request()
+
+        decided = bench.window.close()
+
+        assert decided.applied == []
+        assert sorted(decided.watermarks) == [
+            LaneWatermark("03", "topic/0", 5),
+            LaneWatermark("08", "topic/0", 5),
+        ]
+        assert bench.window.pending("04") == [part]
+
+    def test_what_was_undecided_is_decided_at_the_next_closing(self, bench: Bench) -> None:
+        bench.window.add(batch(product_part()))
+        bench.store.write_faults.append(Fault.UNAVAILABLE)
+        bench.stop.request()
+        bench.window.close()
+
+        assert decisions(bench.window.close()) == [("product:SKU-1", 1, Decision.APPLIED)]
+        assert not bench.window.pending("04")
+
+    def test_what_was_undecided_stays_before_what_came_later(self, bench: Bench) -> None:
+        bench.window.add(batch(product_part(1)))
+        bench.store.write_faults.append(Fault.UNAVAILABLE)
+        bench.stop.request()
+        bench.window.close()
+        bench.window.add(batch(product_part(2)))
+
+        assert bench.window.pending("04") == [product_part(1), product_part(2)]
+
+
+class TestCrews:
+    """Under a heavy load: each crew takes off and lands on its own. Their work ends when the test says so."""
+
+    SHARE = 2
+    HOT, ALSO_HOT, COOL, COLD = "SKU-1", "D", "SKU-2", "B"
+    """The first two are documents of one crew, in one lane; the others have crews of their own."""
+
+    @pytest.fixture
+    def bench(self) -> Bench:
+        bench = Bench(max_changes=self.SHARE * CREWS)
+        self.crews = LateCrews.of(bench.window)
+        return bench
+
+    def test_these_documents_are_of_three_crews(self) -> None:
+        assert lane_of(self.HOT) == lane_of(self.ALSO_HOT)
+        assert len({crew_of(sku) for sku in (self.HOT, self.COOL, self.COLD)}) == 3
+
+    def add(self, bench: Bench, sku: str, row_version: int, *marks: Watermark) -> Decided:
+        return bench.window.add(batch(product_part(row_version, sku=sku), *marks))
+
+    def take_off(self, bench: Bench, sku: str, first: int = 1, *marks: Watermark) -> Decided:
+        """With its share: two changes of one document."""
+        assert self.add(bench, sku, first, *marks) == Decided()
+        return self.add(bench, sku, first + 1)
+
+    def test_a_crew_takes_off_when_it_has_its_share_and_no_sooner(self, bench: Bench) -> None:
+        self.add(bench, self.HOT, 1)
+        self.add(bench, self.COOL, 1)
+        assert self.crews.under_way == []
+
+        assert self.add(bench, self.ALSO_HOT, 1) == Decided()
+
+        assert len(self.crews.under_way) == 1
+        assert bench.store.writes == []
+        self.crews.end_one(0)
+        assert bench.written == [[self.HOT, self.ALSO_HOT]]
+        assert len(decisions(bench.window.look())) == 2
+
+    @pytest.mark.parametrize("max_changes", [1, 3, CREWS])
+    def test_a_share_is_never_less_than_one_change(self, max_changes: int) -> None:
+        bench = Bench(max_changes)
+        crews = LateCrews.of(bench.window)
+
+        bench.window.add(batch(product_part()))
+
+        assert len(crews.under_way) == 1
+
+    def test_watermarks_alone_fill_no_share(self, bench: Bench) -> None:
+        for time_us in range(10):
+            for lane in LANES:
+                assert bench.window.add(LaneBatch(lane, [], [mark(time_us)])) == Decided()
+
+        assert self.crews.under_way == []
+
+    def test_crews_land_in_whatever_order_their_work_ends(self, bench: Bench) -> None:
+        self.take_off(bench, self.HOT)
+        self.take_off(bench, self.COOL)
+
+        self.crews.end_one(1)
+        assert decisions(bench.window.look()) == [
+            (f"product:{self.COOL}", 2, Decision.APPLIED),
+            (f"product:{self.COOL}", 1, Decision.SUPERSEDED),
+        ]
+        assert bench.window.look() == Decided()
+        assert len(bench.window.pending(lane_of(self.HOT))) == 2
+
+        self.crews.end_one(0)
+        assert len(decisions(bench.window.look())) == 2
+        assert bench.window.pending(lane_of(self.HOT)) == []
+
+    def test_several_that_have_landed_are_told_at_one_look(self, bench: Bench) -> None:
+        for sku in (self.HOT, self.COOL, self.COLD):
+            self.take_off(bench, sku)
+        self.crews.end_one(2)
+        self.crews.end_one(0)
+
+        told = bench.window.look()
+
+        assert {applied.document_id for applied in told.applied} == {self.HOT, self.COLD}
+
+    def test_a_slow_flight_keeps_no_other_crew_from_taking_off(self, bench: Bench) -> None:
+        self.take_off(bench, self.HOT)
+
+        for first in (1, 3, 5):
+            self.take_off(bench, self.COOL, first)
+            assert len(self.crews.under_way) == 2
+            self.crews.end_one(1)
+            assert [row_version for _, row_version, _ in decisions(bench.window.look())] == [first + 1, first]
+
+        assert bench.written == [[self.COOL]] * 3
+        assert len(bench.window.pending(lane_of(self.HOT))) == 2
+
+    def test_a_crew_has_no_more_than_one_flight_under_way(self, bench: Bench) -> None:
+        """The next one waits for it, and tells of it: so no change is overtaken by a later one of its own."""
+        self.take_off(bench, self.HOT)
+
+        told = self.take_off(bench, self.HOT, first=3)
+
+        assert [row_version for _, row_version, _ in decisions(told)] == [2, 1]
+        assert len(self.crews.under_way) == 1
+        assert [row_version for _, row_version, _ in decisions(bench.window.close())] == [4, 3]
+
+    def test_below_its_share_a_crew_waits_for_its_flight_without_stopping_the_others(
+        self, bench: Bench
+    ) -> None:
+        self.take_off(bench, self.HOT)
+
+        assert self.add(bench, self.HOT, 3) == Decided()
+
+        assert bench.window.pending(lane_of(self.HOT)) == [
+            product_part(row_version, sku=self.HOT) for row_version in (1, 2, 3)
+        ]
+        assert len(self.crews.under_way) == 1
+
+    def test_parts_are_pending_until_their_own_flight_has_landed(self, bench: Bench) -> None:
+        self.take_off(bench, self.HOT)
+        self.add(bench, self.HOT, 3)
+        self.crews.end_one(0)
+        assert len(bench.window.pending(lane_of(self.HOT))) == 3, "written, but not told"
+
+        bench.window.look()
+
+        assert bench.window.pending(lane_of(self.HOT)) == [product_part(3, sku=self.HOT)]
+
+    def test_an_aged_window_is_not_written_while_a_crew_is_away(self, bench: Bench) -> None:
+        self.take_off(bench, self.HOT)
+        self.add(bench, self.COOL, 1)
+        bench.clock.advance(MAX_AGE_US)
+
+        assert bench.window.look() == Decided()
+        assert bench.store.writes == []
+        assert bench.window.look_at() == datetime.fromtimestamp(bench.clock() / 1e6, UTC) + timedelta(
+            milliseconds=1
+        )
+
+        self.crews.end_one(0)
+        assert {applied.document_id for applied in bench.window.look().applied} == {self.HOT, self.COOL}
+        assert bench.written == [[self.HOT], [self.COOL]]
+
+    def test_a_large_aged_window_is_written_by_each_crew_for_itself(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(window_module, "POOLED_BELOW", 3)
+        bench = Bench()
+        crews = LateCrews.of(bench.window)
+        for sku in (self.HOT, self.COOL, self.COLD):
+            bench.window.add(batch(product_part(sku=sku), mark(5)))
+        bench.window.add(LaneBatch("03", [], [mark(7)]))
+        bench.clock.advance(MAX_AGE_US)
+
+        told = bench.window.look()
+        assert told == Decided()
+        assert len(crews.under_way) == 3
+
+        for _ in range(3):
+            crews.end_one(2)
+            told.add(bench.window.look())
+        assert sorted(bench.written) == sorted([[self.HOT], [self.COOL], [self.COLD]])
+        assert len(told.applied) == 3
+        assert sorted(told.watermarks) == sorted(
+            [LaneWatermark(lane_of(sku), "topic/0", 5) for sku in (self.HOT, self.COOL, self.COLD)]
+            + [LaneWatermark("03", "topic/0", 7)]
+        )
+
+    def test_one_change_less_and_it_is_written_together(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(window_module, "POOLED_BELOW", 3)
+        bench = Bench()
+        crews = LateCrews.of(bench.window)
+        for sku in (self.HOT, self.COOL):
+            bench.window.add(batch(product_part(sku=sku)))
+        bench.clock.advance(MAX_AGE_US)
+
+        assert len(decisions(bench.window.look())) == 2
+        assert crews.under_way == []
+
+    def test_watermarks_of_a_crew_follow_its_own_flights(self, bench: Bench) -> None:
+        self.take_off(bench, self.HOT, 1, mark(5))
+        self.take_off(bench, self.COOL, 1, mark(5))
+        for sku in (self.HOT, self.COOL):
+            bench.window.add(LaneBatch(lane_of(sku), [], [mark(9)]))
+
+        self.crews.end_one(1)
+        assert bench.window.look().watermarks == [LaneWatermark(lane_of(self.COOL), "topic/0", 5)]
+
+        self.take_off(bench, self.COOL, 3)
+        self.crews.end_one(1)
+        assert bench.window.look().watermarks == [LaneWatermark(lane_of(self.COOL), "topic/0", 9)]
+
+        self.crews.end_one(0)
+        assert bench.window.look().watermarks == [LaneWatermark(lane_of(self.HOT), "topic/0", 5)]
+        assert bench.window.close().watermarks == [LaneWatermark(lane_of(self.HOT), "topic/0", 9)]
+
+    def test_a_lane_without_changes_of_its_own_has_its_watermark_told_with_its_crew_s_flight(
+        self, bench: Bench
+    ) -> None:
+        lanes = [lane for lane in LANES if int(lane) % CREWS == crew_of(self.HOT)]
+        for lane in lanes:
+            bench.window.add(LaneBatch(lane, [], [mark(5)]))
+        self.take_off(bench, self.HOT)
+
+        self.crews.end_one(0)
+
+        assert sorted(bench.window.look().watermarks) == [LaneWatermark(lane, "topic/0", 5) for lane in lanes]
+
+    def test_what_a_stop_leaves_undecided_in_flight_stays_and_holds_back_its_lane_s_watermark(
+        self, bench: Bench
+    ) -> None:
+        bench.window.add(LaneBatch("00", [], [mark(5)]))
+        self.take_off(bench, self.HOT, 1, mark(5))
+        bench.store.write_faults.append(Fault.UNAVAILABLE)
+        bench.stop.request()
+        self.crews.end_one(0)
+
+        assert bench.window.look() == Decided(watermarks=[LaneWatermark("00", "topic/0", 5)])
+        self.add(bench, self.COOL, 1)
+        assert bench.window.pending(lane_of(self.HOT)) == [product_part(1), product_part(2)]
+
+        assert {applied.document_id for applied in bench.window.close().applied} == {self.HOT, self.COOL}
+        assert bench.window.pending(lane_of(self.HOT)) == []
+
+    def test_closing_waits_for_all_that_are_away_and_writes_the_rest_together(self, bench: Bench) -> None:
+        self.take_off(bench, self.HOT, 1, mark(1))
+        self.take_off(bench, self.COLD)
+        self.add(bench, self.HOT, 3, mark(2))
+        self.add(bench, self.COOL, 1)
+
+        told = bench.window.close()
+
+        assert sorted(bench.written) == sorted([[self.HOT], [self.COLD], [self.HOT, self.COOL]])
+        assert len(decisions(told)) == 6
+        assert [each.time_us for each in told.watermarks] == [1, 2]
+        assert bench.window.look_at() is None
+        assert not any(bench.window.pending(lane) for lane in LANES)
+
+    def test_what_was_restored_waits_for_the_first_look(self, bench: Bench) -> None:
+        parts = [product_part(row_version, sku=self.HOT) for row_version in range(1, 6)]
+
+        bench.window.restore(lane_of(self.HOT), parts)
+
+        assert self.crews.under_way == []
+        assert bench.window.pending(lane_of(self.HOT)) == parts
+        assert bench.window.look_at() is not None
+        assert len(decisions(bench.window.look())) == 5
+
+
+class TestThreads:
+    """The crews of production: threads."""
+
+    @pytest.fixture
+    def bench(self) -> Iterator[Bench]:
+        bench = Bench(max_changes=2 * CREWS)
+        self.may_write = threading.Event()
+        bench.store.before_write = lambda: Waiting.until(self.may_write)
+        yield bench
+        self.may_write.set()
+        bench.window.close()
+
+    def fill(self, bench: Bench, first: int) -> Decided:
+        """Two changes of one document, and so a crew's share."""
+        assert bench.window.add(batch(product_part(first))) == Decided()
+        return bench.window.add(batch(price_part(first)))
+
+    def test_nobody_waits_for_a_flight_and_its_parts_are_pending_until_it_has_landed(
+        self, bench: Bench
+    ) -> None:
+        assert self.fill(bench, 1) == Decided()
+        assert bench.window.look() == Decided()
+        assert bench.window.look_at() is not None
+        assert bench.window.pending("04") == [product_part(1), price_part(1)]
+
+        bench.window.add(batch(stock_part(1)))
+        assert bench.window.pending("04") == [product_part(1), price_part(1), stock_part(1)]
+
+        self.may_write.set()
+        assert len(decisions(Waiting.for_landing(bench.window))) == 2
+        assert bench.window.pending("04") == [stock_part(1)]
+
+    def test_the_next_flight_of_the_crew_waits_for_it(self, bench: Bench) -> None:
+        self.fill(bench, 1)
+        self.may_write.set()
+
+        told = self.fill(bench, 2)
+
+        assert sorted(decisions(told)) == [
+            ("price:EUR:SKU-1", 1, Decision.APPLIED),
+            ("product:SKU-1", 1, Decision.APPLIED),
+        ]
+        assert len(decisions(bench.window.close())) == 2
+
+    def test_a_hot_lane_s_slow_flight_does_not_keep_another_crew_from_landing(self, bench: Bench) -> None:
+        """The hot lane's write hangs until the end of the test."""
+        hot = threading.Event()
+        hot_thread: list[int] = []
+
+        def hang_the_first() -> None:
+            if not hot_thread:
+                hot_thread.append(threading.get_ident())
+                hot.set()
+                Waiting.until(self.may_write)
+
+        bench.store.before_write = hang_the_first
+        self.fill(bench, 1)
+        Waiting.until(hot)
+
+        for first in (1, 3):
+            for row_version in (first, first + 1):
+                bench.window.add(batch(product_part(row_version, sku="SKU-2")))
+            told = Waiting.for_landing(bench.window)
+            assert {applied.document_id for applied in told.applied} == {"SKU-2"}
+        assert bench.window.pending("04") == [product_part(1), price_part(1)]
+
+    def test_its_watermarks_are_told_when_it_has_landed(self, bench: Bench) -> None:
+        bench.window.add(LaneBatch("04", [], [mark(5)]))
+        self.fill(bench, 1)
+        bench.window.add(LaneBatch("04", [], [mark(9)]))
+        assert bench.window.look() == Decided()
+
+        self.may_write.set()
+
+        assert Waiting.for_landing(bench.window).watermarks == [LaneWatermark("04", "topic/0", 5)]
+        assert bench.window.close() == Decided(watermarks=[LaneWatermark("04", "topic/0", 9)])
+
+    def test_an_error_in_the_background_ends_the_flow(self, bench: Bench) -> None:
+        bench.store.write_faults.append(Fault.CRASH_BEFORE_WRITE)
+        self.fill(bench, 1)
+        self.may_write.set()
+
+        with pytest.raises(Crash):
+            bench.window.close()
+        bench.window = Bench().window
+
+    def test_crews_write_documents_of_their_own(self, bench: Bench) -> None:
+        self.may_write.set()
+        parts: dict[str, list[Part]] = {}
+        for number in range(40):
+            parts.setdefault(lane_of(f"SKU-{number}"), []).append(product_part(sku=f"SKU-{number}"))
+        told = Decided()
+        for lane, of_lane in parts.items():
+            told.add(bench.window.add(LaneBatch(lane, of_lane, [])))
+        told.add(bench.window.close())
+
+        assert len(decisions(told)) == 40
+        crews = [{crew_of(document_id) for document_id in call} for call in bench.written]
+        background = [crew for crew in crews if len(crew) == 1]
+        assert set().union(*background) == set(range(CREWS))
+        assert len(background) >= len(crews) - 1, "but for the rest, which is written together"
+
+
+class Waiting:
+    """For other threads, with a deadline."""
+
+    SECONDS = 30
+
+    @classmethod
+    def until(cls, event: threading.Event) -> None:
+        assert event.wait(cls.SECONDS)
+
+    @classmethod
+    def for_landing(cls, window: Window) -> Decided:
+        deadline = time.monotonic() + cls.SECONDS
+        while time.monotonic() < deadline:
+            if decided := window.look():
+                return decided
+        raise TimeoutError("nothing has landed")
