@@ -6,7 +6,8 @@ import orjson
 import typer
 from rich.console import Console
 
-from sinks.postgres import install_sync_schema, statement
+from sinks import sql
+from sinks.postgres import install_sync_schema
 from syncline.flow_processes import FLOWS
 from syncline.provision import (
     create_recovery_folder,
@@ -18,6 +19,7 @@ from syncline.provision import (
 )
 from syncline.services.schema import install_all, installation
 from syncline.settings import Settings
+from syncline.statements import statement
 
 console = Console(soft_wrap=True)
 
@@ -54,7 +56,7 @@ def setup(
 def _print(settings: Settings, *, services: bool) -> None:
     if services:
         typer.echo(f"-- psql, in each source database\n{installation()}")
-    typer.echo(f"-- psql, in the database of SYNCLINE_POSTGRES_DSN\n{statement('schema').decode()}")
+    typer.echo(f"-- psql, in the database of SYNCLINE_POSTGRES_DSN\n{statement(sql, 'schema').decode()}")
     for topic in topics(settings):
         options = " ".join(f"--config {name}={value}" for name, value in (topic.config or {}).items())
         typer.echo(

@@ -16,11 +16,12 @@ from typing import Any, Self
 import orjson
 import psycopg
 
+from syncline.monitor import sql
 from syncline.monitor.read_ahead import read_ahead
 from syncline.monitor.search_comparison import Parts, SourcePart, entity_of
-from syncline.monitor.statements import statement
 from syncline.policies.ownership import ENTITIES
 from syncline.postgres import connect, raise_typed
+from syncline.statements import statement
 
 ROWS_AT_ONCE = 2_000
 READING = "reading the source tables"
@@ -35,7 +36,7 @@ class SearchSources:
 
     def __init__(self, dsns: Mapping[str, str]) -> None:
         self._closing = ExitStack()
-        self._statements = {policy.type: statement(f"search_{policy.type}") for policy in ENTITIES}
+        self._statements = {policy.type: statement(sql, f"search_{policy.type}") for policy in ENTITIES}
         try:
             self._connections = {
                 policy.type: self._closing.enter_context(connect(dsns[policy.owner], "syncline-verify"))

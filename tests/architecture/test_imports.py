@@ -16,8 +16,8 @@ MODEL = {"syncline.model"}
 POLICIES = {"syncline.policies"} | MODEL
 TOOLS = {"syncline.clock", "syncline.stopping", "syncline.retrying"} | MODEL
 """What any part of the data path may use: no settings, no servers."""
-SERVERS = {"syncline.postgres", "syncline.kafka"}
-"""How what servers answer is told by class; operators know no server."""
+SERVERS = {"syncline.postgres", "syncline.kafka", "syncline.statements"}
+"""What servers are asked, and how what they answer is told by class; operators know no server."""
 DATA_PATH = {"dataflows", "sources", "operators", "sinks"} | SERVERS | POLICIES | TOOLS
 AROUND_A_FLOW = {"syncline.settings", "syncline.health", "syncline.process"}
 ANYTHING = {"syncline", *ROOMS}
@@ -27,6 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "syncline.policies": POLICIES,
     "syncline.clock": set(),
     "syncline.stopping": set(),
+    "syncline.statements": set(),
     "syncline.settings": MODEL,
     "syncline.retrying": TOOLS,
     "syncline.health": MODEL,
