@@ -6,29 +6,24 @@ acknowledged write at once, without waiting for a refresh.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import orjson
-from elastic_transport import ConnectionError as ElasticConnectionError
-from elastic_transport import ConnectionTimeout
-from elasticsearch import ApiError, Elasticsearch, OrjsonSerializer
+from elasticsearch import ApiError, TransportError
 
-from syncline.model.errors import BadCredentials, FatalError, Misconfigured, MissingResource, Unavailable
+from syncline.elasticsearch import FAILURES, NOT_FOUND, OVERLOADED, connect, missing, raise_typed
+from syncline.model.errors import FatalError, MissingResource, Unavailable
 from syncline.model.store import Outcome, StoredDocument, Token, Write, WriteResult
 
 BULK_MAX_ACTIONS = 1_000
 BULK_MAX_BYTES = 8 * 1024 * 1024
 READ_MAX_DOCUMENTS = 1_000
-REQUEST_TIMEOUT_SECONDS = 30
 
 _BULK_ANSWER = "items.*.status,items.*._seq_no,items.*._primary_term,items.*.error.type,items.*.error.reason"
 _BULK_CAUSES = "items.*.error.caused_by"
 _READ_ANSWER = "docs._id,docs.found,docs._seq_no,docs._primary_term,docs._source,docs.error"
 
 _WRITTEN = frozenset({200, 201})
-_OVERLOADED = frozenset({429, 502, 503, 504})
-_DENIED = frozenset({401, 403})
-_NOT_FOUND = 404
 _CONFLICT = 409
 _TOO_LARGE = 413
 _REFUSED = 400
@@ -39,17 +34,7 @@ class ElasticsearchStore:
 
     def __init__(self, url: str, alias: str) -> None:
         self.alias = alias
-        # Retries are the flow's: a second try by the client could follow a write that was taken.
-        try:
-            self.client = Elasticsearch(
-                url,
-                serializer=OrjsonSerializer(),
-                request_timeout=REQUEST_TIMEOUT_SECONDS,
-                max_retries=0,
-                http_compress=False,
-            )
-        except ValueError as error:
-            raise Misconfigured(f"elasticsearch_url: {error}") from error
+        self.client = connect(url)
 
     def close(self) -> None:
         self.client.close()
@@ -60,16 +45,16 @@ class ElasticsearchStore:
             if self.client.indices.exists_alias(name=self.alias):
                 return False
             self.client.indices.create(index=name, **body)
-        except (ApiError, ElasticConnectionError, ConnectionTimeout) as error:
-            _raise_typed(error, self.alias)
+        except FAILURES as error:
+            raise_typed(error, self.alias)
         return True
 
     def identity(self) -> str:
         """Name and UUID of the index behind the alias."""
         try:
             settings = self.client.indices.get_settings(index=self.alias, filter_path="*.settings.index.uuid")
-        except (ApiError, ElasticConnectionError, ConnectionTimeout) as error:
-            _raise_typed(error, self.alias)
+        except FAILURES as error:
+            raise_typed(error, self.alias)
         indices = {name: answer["settings"]["index"]["uuid"] for name, answer in settings.body.items()}
         if len(indices) != 1:
             raise MissingResource(f"the alias {self.alias} must stand for one index, not {sorted(indices)}")
@@ -86,8 +71,8 @@ class ElasticsearchStore:
             answer = self.client.mget(
                 index=self.alias, ids=list(document_ids), filter_path=_READ_ANSWER, realtime=True
             )
-        except (ApiError, ElasticConnectionError, ConnectionTimeout) as error:
-            _raise_typed(error, self.alias)
+        except FAILURES as error:
+            raise_typed(error, self.alias)
         found = {}
         for document in answer["docs"]:
             if "error" in document:
@@ -112,9 +97,9 @@ class ElasticsearchStore:
         except ApiError as error:
             if error.status_code == _TOO_LARGE:
                 return self._write_halves(writes)
-            _raise_typed(error, self.alias)
-        except (ElasticConnectionError, ConnectionTimeout) as error:
-            _raise_typed(error, self.alias)
+            raise_typed(error, self.alias)
+        except TransportError as error:
+            raise_typed(error, self.alias)
         return [self._result(next(iter(item.values()))) for item in answer["items"]]
 
     def _write_halves(self, writes: Sequence[Write]) -> list[WriteResult]:
@@ -130,12 +115,12 @@ class ElasticsearchStore:
             return WriteResult(Outcome.WRITTEN, Token(item["_seq_no"], item["_primary_term"]))
         if status == _CONFLICT:
             return WriteResult(Outcome.ALREADY_NEWER)
-        if status in _OVERLOADED:
+        if status in OVERLOADED:
             return WriteResult(Outcome.RETRY)
         if status == _REFUSED:
             return WriteResult(Outcome.REFUSED, reason=_reason(item["error"]))
-        if status == _NOT_FOUND:
-            raise MissingResource(f"the alias {self.alias} does not exist; run: syncline setup")
+        if status == NOT_FOUND:
+            raise missing(self.alias)
         raise FatalError(f"Elasticsearch answered a write with {status}: {_reason(item['error'])}")
 
 
@@ -171,17 +156,5 @@ def _reason(error: Mapping[str, Any]) -> str:
 
 def _unavailable_or_missing(error: Mapping[str, Any], alias: str) -> Unavailable | MissingResource:
     if error["type"] == "index_not_found_exception":
-        return MissingResource(f"the alias {alias} does not exist; run: syncline setup")
+        return missing(alias)
     return Unavailable(f"Elasticsearch could not read: {error['reason']}")
-
-
-def _raise_typed(error: ApiError | ElasticConnectionError | ConnectionTimeout, alias: str) -> NoReturn:
-    if not isinstance(error, ApiError):
-        raise Unavailable(f"Elasticsearch does not answer: {error}") from error
-    if error.status_code in _OVERLOADED:
-        raise Unavailable(f"Elasticsearch is overloaded: {error}") from error
-    if error.status_code in _DENIED:
-        raise BadCredentials(f"Elasticsearch denies access: {error}") from error
-    if error.status_code == _NOT_FOUND:
-        raise MissingResource(f"the alias {alias} does not exist; run: syncline setup") from error
-    raise FatalError(f"Elasticsearch answered {error.status_code}: {error}") from error

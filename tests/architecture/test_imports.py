@@ -16,7 +16,7 @@ MODEL = {"syncline.model"}
 POLICIES = {"syncline.policies"} | MODEL
 TOOLS = {"syncline.clock", "syncline.stopping", "syncline.retrying"} | MODEL
 """What any part of the data path may use: no settings, no servers."""
-SERVERS = {"syncline.postgres", "syncline.kafka", "syncline.statements"}
+SERVERS = {"syncline.postgres", "syncline.kafka", "syncline.elasticsearch", "syncline.statements"}
 """What servers are asked, and how what they answer is told by class; operators know no server."""
 DATA_PATH = {"dataflows", "sources", "operators", "sinks"} | SERVERS | POLICIES | TOOLS
 AROUND_A_FLOW = {"syncline.settings", "syncline.health", "syncline.process"}
@@ -33,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "syncline.health": MODEL,
     "syncline.postgres": MODEL,
     "syncline.kafka": MODEL,
+    "syncline.elasticsearch": MODEL,
     "syncline.process": AROUND_A_FLOW | TOOLS,
     # Stores are known to operators by the model's protocol alone.
     "operators": {"operators"} | POLICIES | TOOLS,

@@ -14,9 +14,12 @@ import psycopg
 import pytest
 import structlog
 from bytewax.errors import BytewaxRuntimeError
+from elastic_transport import ApiResponseMeta, HttpHeaders, NodeConfig
+from elasticsearch import ApiError, ConnectionTimeout, SerializationError, TransportError
+from elasticsearch import ConnectionError as ElasticConnectionError
 from psycopg import conninfo, errors
 
-from syncline import postgres
+from syncline import elasticsearch, postgres
 from syncline.health import Health, application
 from syncline.model.errors import (
     BadCredentials,
@@ -279,6 +282,36 @@ def test_a_log_level_that_is_none_is_told(logs: Callable[[], list[dict[str, Any]
 def test_errors_of_postgresql_have_a_class(error: psycopg.Error, kind: type[SynclineError]) -> None:
     with pytest.raises(kind, match="writing: ") as told:
         postgres.raise_typed(error, "writing")
+    assert type(told.value) is kind
+    assert told.value.__cause__ is error
+
+
+def answered(status: int, kind: str = "an_error") -> ApiError:
+    node = NodeConfig("http", "127.0.0.1", 9200)
+    return ApiError(kind, ApiResponseMeta(status, "1.1", HttpHeaders(), 0.0, node), {})
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ElasticConnectionError("refused"), Unavailable),
+        (ConnectionTimeout("timed out"), Unavailable),
+        (SerializationError("a page of a proxy"), FatalError),
+        (answered(429), Unavailable),
+        (answered(503), Unavailable),
+        (answered(401), BadCredentials),
+        (answered(403), BadCredentials),
+        (answered(404, "index_not_found_exception"), MissingResource),
+        (answered(404, "search_context_missing_exception"), Unavailable),
+        (answered(400), FatalError),
+        (answered(500), FatalError),
+    ],
+)
+def test_errors_of_elasticsearch_have_a_class(
+    error: ApiError | TransportError, kind: type[SynclineError]
+) -> None:
+    with pytest.raises(kind) as told:
+        elasticsearch.raise_typed(error, "products")
     assert type(told.value) is kind
     assert told.value.__cause__ is error
 
