@@ -17,6 +17,7 @@ from psycopg import conninfo, sql
 from redis import Redis
 
 from syncline.flow_processes import FlowProcesses
+from syncline.kafka import CLIENT_LOG
 from syncline.model.errors import Unavailable
 from syncline.monitor.freshness import wait_until_fresh
 from syncline.monitor.verification import VerificationReport, verify
@@ -86,7 +87,8 @@ class World:
                 "enable.partition.eof": True,
                 "isolation.level": "read_committed",
                 "enable.auto.commit": False,
-            }
+            },
+            logger=CLIENT_LOG,
         )
         topics = policies_by_topic(self.settings.topic_prefix)
         places = [

@@ -11,6 +11,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from psycopg.types.json import Jsonb
 
+from syncline.kafka import CLIENT_LOG
 from syncline.model import envelope
 from syncline.model.errors import Unavailable
 from syncline.model.latency import LatencyHistogram
@@ -219,7 +220,9 @@ def test_what_waits_in_kafka_are_changes_alone(search: Flow, own: Settings) -> N
     assert (status.oldest_waiting_seconds or 0) > 1_000_000_000
 
     group = f"{own.topic_prefix}-catalog_search"
-    consumer = Consumer({"bootstrap.servers": own.kafka_bootstrap_servers, "group.id": group})
+    consumer = Consumer(
+        {"bootstrap.servers": own.kafka_bootstrap_servers, "group.id": group}, logger=CLIENT_LOG
+    )
     consumer.commit(offsets=[TopicPartition(topic, 0, 2)], asynchronous=False)
     assert search.status().waiting == {"Kafka": 2}
     consumer.commit(offsets=[TopicPartition(topic, 0, 5)], asynchronous=False)
