@@ -42,7 +42,7 @@ def flow() -> Dataflow:
     dsn = settings.postgres_dsn.get_secret_value()
     stop, health = start(NAME, settings, lambda error: record_failure(NAME, dsn, error))
     source = kafka_source(settings, stop, health.progress)
-    store = ElasticsearchStore(settings.elasticsearch_url.get_secret_value(), settings.search_alias)
+    store = ElasticsearchStore(settings.elasticsearch_url.get_secret_value(), settings.search_alias, stop)
     return build(settings, source, store, stop)
 
 

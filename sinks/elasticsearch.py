@@ -5,15 +5,21 @@ and "Bulk API" (each item succeeds or fails on its own; ``require_alias``). A ge
 acknowledged write at once, without waiting for a refresh.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, ParamSpec, TypeVar, cast
 
 import orjson
-from elasticsearch import ApiError, TransportError
+from elasticsearch import ApiError
 
+from syncline.asking import Asking
 from syncline.elasticsearch import FAILURES, NOT_FOUND, OVERLOADED, connect, missing, raise_typed
 from syncline.model.errors import FatalError, MissingResource, Unavailable
 from syncline.model.store import Outcome, StoredDocument, Token, Write, WriteResult
+from syncline.stopping import Stop
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 BULK_MAX_ACTIONS = 1_000
 BULK_MAX_BYTES = 8 * 1024 * 1024
@@ -30,13 +36,20 @@ _REFUSED = 400
 
 
 class ElasticsearchStore:
-    """The :class:`~syncline.model.store.Store` behind one alias. Thread-safe; connects at the first call."""
+    """The :class:`~syncline.model.store.Store` behind one alias. Thread-safe; connects at the first call.
 
-    def __init__(self, url: str, alias: str) -> None:
+    Where there is a stop it lets go of a request that is not answered. What that wrote may still be taken:
+    at most once, being compared with what was read, and the next start finds it.
+    """
+
+    def __init__(self, url: str, alias: str, stop: Stop | None = None) -> None:
         self.alias = alias
         self.client = connect(url)
+        self._asking = None if stop is None else Asking(stop)
 
     def close(self) -> None:
+        if self._asking is not None:
+            self._asking.close()
         self.client.close()
 
     def create_index(self, name: str, body: Mapping[str, Any]) -> bool:
@@ -51,10 +64,9 @@ class ElasticsearchStore:
 
     def identity(self) -> str:
         """Name and UUID of the index behind the alias."""
-        try:
-            settings = self.client.indices.get_settings(index=self.alias, filter_path="*.settings.index.uuid")
-        except FAILURES as error:
-            raise_typed(error, self.alias)
+        settings = self._ask(
+            self.client.indices.get_settings, index=self.alias, filter_path="*.settings.index.uuid"
+        )
         indices = {name: answer["settings"]["index"]["uuid"] for name, answer in settings.body.items()}
         if len(indices) != 1:
             raise MissingResource(f"the alias {self.alias} must stand for one index, not {sorted(indices)}")
@@ -67,12 +79,13 @@ class ElasticsearchStore:
         return found
 
     def _read(self, document_ids: Sequence[str]) -> dict[str, StoredDocument]:
-        try:
-            answer = self.client.mget(
-                index=self.alias, ids=list(document_ids), filter_path=_READ_ANSWER, realtime=True
-            )
-        except FAILURES as error:
-            raise_typed(error, self.alias)
+        answer = self._ask(
+            self.client.mget,
+            index=self.alias,
+            ids=list(document_ids),
+            filter_path=_READ_ANSWER,
+            realtime=True,
+        )
         found = {}
         for document in answer["docs"]:
             if "error" in document:
@@ -87,20 +100,29 @@ class ElasticsearchStore:
 
     def _write(self, writes: Sequence[Write]) -> list[WriteResult]:
         lines = [line for write in writes for line in (_action(write), write.body)]
+        bulk = partial(
+            self.client.bulk,
+            index=self.alias,
+            operations=cast("Sequence[dict[str, Any]]", [b"\n".join(lines)]),
+            require_alias=True,
+            filter_path=f"{_BULK_ANSWER},{_BULK_CAUSES}",
+        )
         try:
-            answer = self.client.bulk(
-                index=self.alias,
-                operations=cast("Sequence[dict[str, Any]]", [b"\n".join(lines)]),
-                require_alias=True,
-                filter_path=f"{_BULK_ANSWER},{_BULK_CAUSES}",
-            )
-        except ApiError as error:
-            if error.status_code == _TOO_LARGE:
+            answer = self._answer_of(bulk)
+        except FAILURES as error:
+            if isinstance(error, ApiError) and error.status_code == _TOO_LARGE:
                 return self._write_halves(writes)
             raise_typed(error, self.alias)
-        except TransportError as error:
-            raise_typed(error, self.alias)
         return [self._result(next(iter(item.values()))) for item in answer["items"]]
+
+    def _ask(self, request: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        try:
+            return self._answer_of(partial(request, *arguments, **named))
+        except FAILURES as error:
+            raise_typed(error, self.alias)
+
+    def _answer_of(self, request: Callable[[], T]) -> T:
+        return request() if self._asking is None else self._asking(request)
 
     def _write_halves(self, writes: Sequence[Write]) -> list[WriteResult]:
         if len(writes) == 1:

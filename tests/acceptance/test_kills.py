@@ -1,9 +1,6 @@
 """kill -9 of the flow and of the relay, while the shop is at work: nothing lost, order held."""
 
-import socket
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import groupby
 
 import pytest
@@ -11,6 +8,7 @@ import pytest
 from syncline.flow_processes import FlowProcesses
 from syncline.services.shop import Progress, Shop
 from tests.acceptance.world import Published, World
+from tests.road import Road, port_of
 from tests.waiting import eventually
 
 CHANGES = 20_000
@@ -87,35 +85,14 @@ def assert_repeats_are_contiguous_replays(partitions: list[list[Published]]) -> 
             first += [seq for seq in messages if seq not in set(repeats)]
 
 
-@contextmanager
-def blackhole() -> Iterator[int]:
-    """A port that takes connections and never answers, as a server does that hangs."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        held: list[socket.socket] = []
-
-        def accept() -> None:
-            try:
-                while True:
-                    held.append(server.accept()[0])
-            except OSError:
-                return
-
-        thread = threading.Thread(target=accept, daemon=True)
-        thread.start()
-        yield int(server.getsockname()[1])
-        server.shutdown(socket.SHUT_RDWR)
-        thread.join()
-        for connection in held:
-            connection.close()
-
-
 @pytest.mark.timeout(120)
 def test_a_kill_between_the_write_and_its_invalidation_leaves_no_stale_cache_key(shop_world: World) -> None:
     with shop_world.database() as database, shop_world.cache() as cache, shop_world.relay():
         key = f"product:{shop_world.settings.topic_prefix}"
         cache.set(key, b"stale")
-        with blackhole() as port:
-            hanging = shop_world.settings.model_copy(update={"redis_url": f"redis://127.0.0.1:{port}/0"})
+        with Road(port_of(shop_world.settings.redis_url.get_secret_value())) as road:
+            road.silence()
+            hanging = shop_world.settings.model_copy(update={"redis_url": f"redis://{road.address}/0"})
             search = shop_world.search(settings=hanging)
             search.start()
             database.execute(

@@ -14,7 +14,7 @@ ROOMS = ("dataflows", "sources", "operators", "sinks", "syncline", "bench")
 
 MODEL = {"syncline.model"}
 POLICIES = {"syncline.policies"} | MODEL
-TOOLS = {"syncline.clock", "syncline.stopping", "syncline.retrying"} | MODEL
+TOOLS = {"syncline.clock", "syncline.stopping", "syncline.retrying", "syncline.asking"} | MODEL
 """What any part of the data path may use: no settings, no servers."""
 SERVERS = {"syncline.postgres", "syncline.kafka", "syncline.elasticsearch", "syncline.statements"}
 """What servers are asked, and how what they answer is told by class; operators know no server."""
@@ -30,6 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "syncline.statements": set(),
     "syncline.settings": MODEL,
     "syncline.retrying": TOOLS,
+    "syncline.asking": TOOLS,
     "syncline.health": MODEL,
     "syncline.postgres": MODEL,
     "syncline.kafka": MODEL,

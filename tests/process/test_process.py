@@ -5,6 +5,7 @@ import logging
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,6 +21,7 @@ from elasticsearch import ConnectionError as ElasticConnectionError
 from psycopg import conninfo, errors
 
 from syncline import elasticsearch, postgres
+from syncline.asking import Asking
 from syncline.health import Health, application
 from syncline.model.errors import (
     BadCredentials,
@@ -35,6 +37,7 @@ from syncline.retrying import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, hold_pla
 from syncline.settings import Settings
 from syncline.stopping import Stop
 from tests.road import Road
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -122,6 +125,47 @@ def test_a_wait_ends_with_its_time_or_with_a_stop() -> None:
     begun = time.monotonic()
     stop.wait(30)
     assert time.monotonic() - begun < 1
+
+
+def threads_that_ask() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "ask"]
+
+
+def test_an_answer_is_passed_on_whatever_it_is() -> None:
+    def fail() -> None:
+        raise MissingResource("gone")
+
+    stop = Stop()
+    asking = Asking(stop)
+    assert asking(lambda: 7) == 7
+    with pytest.raises(MissingResource, match="gone"):
+        asking(fail)
+    stop.request()
+    assert asking(lambda: 7) == 7, "there is a while left for a last write"
+    assert len(threads_that_ask()) == 1
+    asking.close()
+    eventually(lambda: not threads_that_ask(), what="the end of the thread")
+
+
+def test_a_call_that_is_silent_is_let_go_of_a_while_after_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("syncline.stopping.LET_GO_SECONDS", 0.5)
+    stop, answer = Stop(), threading.Event()
+    asking = Asking(stop)
+
+    def ask() -> bool:
+        stop.request()
+        return answer.wait(60)
+
+    begun = time.monotonic()
+    with pytest.raises(Unavailable, match="a stop was requested"):
+        asking(ask)
+    assert 0.5 <= time.monotonic() - begun < 5
+    called: list[None] = []
+    with pytest.raises(Unavailable, match="a stop was requested"):
+        asking(lambda: called.append(None))
+    assert called == [], "nothing more is begun"
+    answer.set()
+    asking.close()
 
 
 SLEEPER = """
