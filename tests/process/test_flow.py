@@ -144,6 +144,16 @@ def test_a_stop_while_elasticsearch_has_gone_away(own: Settings, log: Log, runni
         assert again.end(signal.SIGTERM) < TO_END_S
 
 
+def test_a_stop_while_elasticsearch_has_never_answered(own: Settings, running: Running) -> None:
+    with Road(port_of(own.elasticsearch_url.get_secret_value())) as road:
+        road.silence()
+        flow = running.start("catalog_search", elasticsearch_url=f"http://{road.address}")
+        eventually(lambda: road.swallowed_bytes, what="the first question")
+        assert flow.end(signal.SIGTERM) < TO_END_S
+        assert flow.outcome() == 0, flow.text
+        assert "Traceback" not in flow.text
+
+
 @pytest.mark.parametrize("changes", [1, 1_000], ids=["in the worker", "in the background"])
 def test_a_stop_while_elasticsearch_has_ceased_to_answer(
     own: Settings, log: Log, running: Running, changes: int
@@ -163,6 +173,25 @@ def test_a_stop_while_elasticsearch_has_ceased_to_answer(
     again = running.start("catalog_search")
     eventually(lambda: all(is_indexed(own, sku) for sku in skus[-3:]), what="the changes that were held")
     again.end(signal.SIGTERM)
+
+
+def test_elasticsearch_that_comes_later_is_waited_for(own: Settings, log: Log, running: Running) -> None:
+    with Road(port_of(own.elasticsearch_url.get_secret_value()), is_open=False) as road:
+        produce(log, own, "later")
+        flow = running.start("catalog_search", elasticsearch_url=f"http://{road.address}")
+        flow.await_event("holding the place", doing="asking the store who it is")
+        road.open()
+        eventually(lambda: is_indexed(own, "later"), what="the index")
+        assert flow.end(signal.SIGTERM) < TO_END_S
+
+
+def test_a_missing_index_is_told_before_there_is_a_change(running: Running) -> None:
+    [closed] = free_ports(1)
+    flow = running.start(
+        "catalog_search", search_alias="own-nowhere", kafka_bootstrap_servers=f"127.0.0.1:{closed}"
+    )
+    assert flow.outcome() == 1, flow.text
+    _assert_one_line(flow.text, "MissingResource: the alias own-nowhere does not exist; run: syncline setup")
 
 
 def test_a_stop_while_kafka_was_never_there(running: Running) -> None:
