@@ -1,6 +1,6 @@
 """``syncline demo``: the whole road on real servers, from a commit in PostgreSQL to the search index."""
 
-import signal
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +30,8 @@ from syncline.stopping import Stop, stop_on_signals
 
 SEED_PRODUCTS = 1_000
 CATCH_UP = timedelta(seconds=120)
+TO_END = timedelta(minutes=2)
+"""Two flows and four servers are stopped one after the other, each as its makers intend."""
 _REFRESHES_PER_SECOND = 4
 
 console = Console(highlight=False, soft_wrap=True)
@@ -172,6 +174,5 @@ def _wait_for_ctrl_c(settings: Settings) -> None:
         "Stop it all: Ctrl-C here."
     )
     stop = Stop()
-    stop_on_signals(stop)
-    while not stop.requested:
-        signal.pause()
+    stop_on_signals(stop, force_after=TO_END)
+    stop.wait(math.inf)
