@@ -58,6 +58,11 @@ def demo(
             good = _report(settings, begun)
             if keep:
                 _wait_for_ctrl_c(settings)
+            console.print("Stopping the flows and the servers ...")
+    console.print(
+        f"Stopped; data and logs are in {home}. Look around while it runs: ./run demo --keep. "
+        "Delete the data: ./run stack reset"
+    )
     raise typer.Exit(0 if good else 1)
 
 
@@ -96,7 +101,7 @@ def _follow_one_product(settings: Settings) -> None:
             console.print(f"   {schema:<10} {statement.replace('%s', repr(sku))}", style="dim")
     document = _wait_for_document(settings, sku)
     document.pop("_sync")
-    console.print("   and found in Elasticsearch:")
+    console.print("   and found in Elasticsearch; the first changes after a start meet cold servers:")
     console.print_json(orjson.dumps(document).decode(), indent=None)
     wait_until_fresh("catalog_search", settings, CATCH_UP)
     console.print(latency_table(step_latencies(settings, "catalog_search", begun)))
@@ -158,7 +163,11 @@ def _report(settings: Settings, begun: datetime) -> bool:
     store.client.indices.refresh(index=settings.search_alias)
     shown = store.client.count(index=settings.search_alias)["count"]
     store.close()
-    console.print(f"   documents written: {report.documents:,}, of which {shown:,} can be found")
+    hidden = report.documents - shown
+    console.print(
+        f"   documents written: {report.documents:,}, of which searches find {shown:,}; "
+        f"{hidden:,} are hidden, of products that were deleted or are not there yet"
+    )
     console.print(f"[bold]5. {report.summary}[/]")
     return report.is_clean
 
