@@ -173,6 +173,8 @@ def _report(settings: Settings, begun: datetime) -> bool:
 
 
 def _wait_for_ctrl_c(settings: Settings) -> None:
+    stop = Stop()
+    stop_on_signals(stop, force_after=TO_END)
     url = settings.elasticsearch_url.get_secret_value()
     console.print(
         "\nEverything is left running. In another shell:\n"
@@ -182,6 +184,4 @@ def _wait_for_ctrl_c(settings: Settings) -> None:
         "  check:   ./run verify catalog_search\n"
         "Stop it all: Ctrl-C here."
     )
-    stop = Stop()
-    stop_on_signals(stop, force_after=TO_END)
     stop.wait(math.inf)
