@@ -54,9 +54,10 @@ def test_nothing_is_lost_or_out_of_order_when_flow_and_relay_are_killed_twice(sh
     report = shop_world.verify()
     assert report.is_clean, report.differing_keys
     assert report.equal == report.compared >= 1_000
-    published = shop_world.published()
-    assert_first_publication_is_in_version_order(published)
-    assert_repeats_are_contiguous_replays(published)
+    for committed in (True, False):
+        published = shop_world.published(committed=committed)
+        assert_first_publication_is_in_version_order(published)
+        assert_repeats_are_contiguous_replays(published)
 
 
 def assert_first_publication_is_in_version_order(partitions: list[list[Published]]) -> None:
