@@ -400,6 +400,16 @@ def test_no_transaction_is_shared_before_the_outbox_was_drained_nor_in_a_backlog
     assert step(relay) == (["D"], False)
 
 
+def test_without_a_commit_interval_each_batch_has_its_own_transaction(
+    relay_of: Callable[..., Relay], database: Database
+) -> None:
+    relay = sharing(relay_of(commit_interval=timedelta(0)))
+    for sku in ("A", "B"):
+        database.write("catalog", add(sku))
+        assert step(relay) == ([sku], True)
+        assert database.outbox("catalog") == []
+
+
 def test_no_more_rows_wait_for_a_commit_than_a_batch_may_hold(
     relay_of: Callable[..., Relay], database: Database
 ) -> None:
