@@ -6,7 +6,8 @@ lock. A transaction holds as many batches as the outbox says. Readers need not w
 in the log is committed in its owner's database.
 """
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from functools import partial
 
 import bytewax.operators as op
@@ -68,18 +69,14 @@ class KafkaTransactions:
         self._is_open = False
         self._partitions.clear()
         producer = Producer(self._configuration, logger=CLIENT_LOG)
-        try:
+        with self._typed_errors():
             producer.init_transactions(FENCE_TIMEOUT_SECONDS)
-        except KafkaException as error:
-            raise typed(error.args[0], self._doing) from error
         self._producer = producer
 
     def partition_count(self, topic: str) -> int:
         if topic not in self._partitions:
-            try:
+            with self._typed_errors():
                 answer = self._held.list_topics(topic, timeout=TIMEOUT_SECONDS).topics[topic]
-            except KafkaException as error:
-                raise typed(error.args[0], self._doing) from error
             if answer.error is not None:
                 raise typed(answer.error, self._doing)
             self._partitions[topic] = len(answer.partitions)
@@ -122,17 +119,13 @@ class KafkaTransactions:
 
     def commit(self) -> None:
         """Commit the open transaction. On ``Unavailable`` it is not known whether it was: fence."""
-        try:
+        with self._typed_errors():
             self._held.commit_transaction(TIMEOUT_SECONDS)
-        except KafkaException as error:
-            raise typed(error.args[0], self._doing) from error
         self._is_open = False
 
     def _abort(self) -> None:
-        try:
+        with self._typed_errors():
             self._held.abort_transaction(TIMEOUT_SECONDS)
-        except KafkaException as error:
-            raise typed(error.args[0], self._doing) from error
         self._is_open = False
 
     def _append(self, records: Sequence[tuple[int, Record]], alone: Set[int]) -> dict[int, KafkaError]:
@@ -151,7 +144,7 @@ class KafkaTransactions:
             if error is not None:
                 failed[index] = error
 
-        try:
+        with self._typed_errors():
             if not self._is_open:
                 producer.begin_transaction()
                 self._is_open = True
@@ -167,13 +160,18 @@ class KafkaTransactions:
                     if failed:
                         break
             self._await_acknowledgements(producer)
-        except (KafkaException, SystemError) as error:
-            raise typed(_kafka_error(error), self._doing) from error
         return failed
 
     def _await_acknowledgements(self, producer: Producer) -> None:
         if waiting := producer.flush(TIMEOUT_SECONDS):
             raise Unavailable(f"{self._doing}: {waiting} records without an answer in {TIMEOUT_SECONDS} s")
+
+    @contextmanager
+    def _typed_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (KafkaException, SystemError) as error:
+            raise typed(_kafka_error(error), self._doing) from error
 
     @property
     def _held(self) -> Producer:

@@ -57,6 +57,7 @@ class OutboxSettings:
 
 
 class _Statements(NamedTuple):
+    lock: bytes
     read: bytes
     read_on: bytes
     remove: bytes
@@ -66,6 +67,7 @@ class _Statements(NamedTuple):
         outbox = sql.Identifier(schema, "outbox")
         commit_time = sql.SQL("pg_xact_commit_timestamp(transaction_id::xid)" if has_commit_times else "NULL")
         return cls(
+            lock=statement("outbox_lock"),
             read=statement("outbox_read", outbox=outbox, commit_time=commit_time),
             read_on=statement("outbox_read_on", outbox=outbox, commit_time=commit_time),
             remove=statement("outbox_remove", outbox=outbox),
@@ -323,7 +325,7 @@ class Outbox:
 
     def _win_lock(self, connection: Connection) -> int | None:
         won = connection.execute(
-            statement("outbox_lock"), {"lock_class": LOCK_CLASS, "schema": self.schema}
+            self._statements.lock, {"lock_class": LOCK_CLASS, "schema": self.schema}
         ).fetchone()
         if won is None or won[0] is None:
             return None

@@ -145,7 +145,8 @@ def cut_off(database: Database) -> None:
     """End the connection of the relay that holds the lock."""
     [(ended,)] = database.ask(
         "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid) "
-        "WHERE application_name = 'syncline-relay-catalog' AND locktype = 'advisory' AND granted"
+        "WHERE application_name = 'syncline-relay-catalog' AND locktype = 'advisory' AND granted "
+        "AND datname = current_database()"
     )
     assert ended
 
