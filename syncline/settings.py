@@ -67,7 +67,7 @@ class Settings(BaseSettings):
         2_000, ge=1, description="Most rows in one batch; a Kafka transaction ends once it holds as many."
     )
     relay_batch_interval_ms: int = Field(
-        20, ge=0, description="Shortest time between two batches of an outbox that has no backlog."
+        5, ge=0, description="Shortest time between two batches of an outbox that has no backlog."
     )
     relay_commit_interval_ms: int = Field(
         250,
