@@ -97,15 +97,16 @@ class Log:
         elif transactional_id is not None:
             producer.commit_transaction(TIMEOUT_SECONDS)
 
-    def read(self, *topics: str) -> list[Message]:
-        """All that is committed, partition by partition."""
+    def read(self, *topics: str, committed: bool = True) -> list[Message]:
+        """All that is committed, partition by partition; or all that was acknowledged, whatever became of
+        it."""
         consumer = Consumer(
             {
                 "bootstrap.servers": self.bootstrap_servers,
                 "group.id": "tests",
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
-                "isolation.level": "read_committed",
+                "isolation.level": "read_committed" if committed else "read_uncommitted",
                 "fetch.wait.max.ms": 20,
                 "fetch.message.max.bytes": LARGEST_RECORD,
             },

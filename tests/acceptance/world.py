@@ -78,14 +78,14 @@ class World:
     def elasticsearch(self) -> Elasticsearch:
         return Elasticsearch(self.settings.elasticsearch_url.get_secret_value())
 
-    def published(self) -> list[list[Published]]:
+    def published(self, *, committed: bool) -> list[list[Published]]:
         """All messages of the relay, partition by partition, in the order of the log."""
         consumer = Consumer(
             {
                 "bootstrap.servers": self.settings.kafka_bootstrap_servers,
                 "group.id": str(uuid4()),
                 "enable.partition.eof": True,
-                "isolation.level": "read_committed",
+                "isolation.level": "read_committed" if committed else "read_uncommitted",
                 "enable.auto.commit": False,
             },
             logger=CLIENT_LOG,
