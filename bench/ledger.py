@@ -135,7 +135,7 @@ def _time(time_us: int) -> str:
 
 
 def record(change: Committed, topic_prefix: str) -> Record:
-    """The change in the relay's form (``sources/outbox.py``)."""
+    """The change in the relay's form (``sources/outbox_queue.py``)."""
     policy = change.policy
     payload = {
         "entity": f"{policy.type}:{change.id}",

@@ -30,6 +30,7 @@ from syncline.policies.search_document import SEARCH_MAPPING, SearchDocument
 from syncline.policies.subscriptions import CATALOG_SEARCH
 from syncline.policies.validation import RULES
 from syncline.process import settings_or_exit, start
+from syncline.retrying import hold_place
 from syncline.settings import Settings
 from syncline.stopping import Stop
 
@@ -42,7 +43,9 @@ def flow() -> Dataflow:
     dsn = settings.postgres_dsn.get_secret_value()
     stop, health = start(NAME, settings, lambda error: record_failure(NAME, dsn, error))
     source = kafka_source(settings, stop, health.progress)
-    store = ElasticsearchStore(settings.elasticsearch_url.get_secret_value(), settings.search_alias)
+    store = ElasticsearchStore(settings.elasticsearch_url.get_secret_value(), settings.search_alias, stop)
+    # The first change asks too; but that an index is missing is told before there is one.
+    hold_place(stop, "asking the store who it is")(store.identity)
     return build(settings, source, store, stop)
 
 

@@ -1,7 +1,7 @@
 """What the services have committed, from their outboxes to Kafka, in commit order for each entity.
 
 Run it as ``python -m bytewax.run dataflows.outbox_relay``. It needs no recovery folder: the outbox is
-the queue, and a row leaves it when Kafka has it.
+the queue, and a row leaves it when Kafka has committed it.
 """
 
 from datetime import timedelta
@@ -13,7 +13,8 @@ from sinks.confirmation import RelayConfirmation
 from sinks.kafka import KafkaTransactions, publish
 from sinks.quarantine import quarantine
 from sinks.status import record_failure
-from sources.outbox import Outbox, OutboxRemoval, OutboxSettings, OutboxSource
+from sources.outbox import OutboxRemoval, OutboxSource
+from sources.outbox_queue import Outbox, OutboxSettings
 from syncline.health import Health
 from syncline.model.outbox import Publication
 from syncline.policies.ownership import ENTITIES
@@ -50,6 +51,7 @@ def build(settings: Settings, stop: Stop, health: Health) -> Dataflow:
                 generation=settings.generation,
                 batch_rows=settings.relay_batch_rows,
                 batch_interval=timedelta(milliseconds=settings.relay_batch_interval_ms),
+                commit_interval=timedelta(milliseconds=settings.relay_commit_interval_ms),
                 poll_interval=timedelta(milliseconds=settings.relay_poll_interval_ms),
                 watermark_interval=timedelta(milliseconds=settings.watermark_interval_ms),
             ),

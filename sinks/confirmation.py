@@ -158,14 +158,16 @@ class _ConfirmingRelay(StatelessSinkPartition[Publication]):
         for batch, refused, error, published_at_us in items:
             if error is not None:
                 continue
-            report.counts["published"] += len(batch.rows) - len(refused)
-            report.counts["refused"] += len(refused)
-            for row in batch.rows:
-                committed_at_us = row.committed_at_us or row.occurred_at_us
-                report.commits(committed_at_us, committed_at_us)
-                report.latency("detect", batch.read_at_us - committed_at_us)
-                report.latency("publish", published_at_us + offset_us - batch.read_at_us)
             if batch.rows:
+                report.counts["published"] += len(batch.rows) - len(refused)
+                report.counts["refused"] += len(refused)
+                commits_us = [row.committed_at_us or row.occurred_at_us for row in batch.rows]
+                report.commits(min(commits_us), max(commits_us))
+                report.latencies(
+                    "detect", [batch.read_at_us - committed_at_us for committed_at_us in commits_us]
+                )
+                publish_us = published_at_us + offset_us - batch.read_at_us
+                report.latency("publish", publish_us, len(batch.rows))
                 report.positions[f"{batch.schema}.outbox"] = batch.rows[-1].seq
             if batch.watermark_us is not None:
                 watermarks[f"{batch.schema}.outbox"] = batch.watermark_us

@@ -5,54 +5,105 @@ and "Bulk API" (each item succeeds or fails on its own; ``require_alias``). A ge
 acknowledged write at once, without waiting for a refresh.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NoReturn, cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, ParamSpec, TypeVar, cast
 
 import orjson
-from elastic_transport import ConnectionError as ElasticConnectionError
-from elastic_transport import ConnectionTimeout
-from elasticsearch import ApiError, Elasticsearch, OrjsonSerializer
+from elastic_transport import ApiResponse
+from elasticsearch import ApiError
+from msgspec import MsgspecError, Raw, Struct, field
+from msgspec.json import Decoder
 
-from syncline.model.errors import BadCredentials, FatalError, Misconfigured, MissingResource, Unavailable
+from syncline.asking import Asking
+from syncline.elasticsearch import (
+    FAILURES,
+    NOT_FOUND,
+    OVERLOADED,
+    Unparsed,
+    connect,
+    missing,
+    raise_typed,
+)
+from syncline.model.errors import FatalError, MissingResource, Unavailable
 from syncline.model.store import Outcome, StoredDocument, Token, Write, WriteResult
+from syncline.stopping import Stop
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 BULK_MAX_ACTIONS = 1_000
 BULK_MAX_BYTES = 8 * 1024 * 1024
 READ_MAX_DOCUMENTS = 1_000
-REQUEST_TIMEOUT_SECONDS = 30
-
-_BULK_ANSWER = "items.*.status,items.*._seq_no,items.*._primary_term,items.*.error.type,items.*.error.reason"
-_BULK_CAUSES = "items.*.error.caused_by"
-_READ_ANSWER = "docs._id,docs.found,docs._seq_no,docs._primary_term,docs._source,docs.error"
 
 _WRITTEN = frozenset({200, 201})
-_OVERLOADED = frozenset({429, 502, 503, 504})
-_DENIED = frozenset({401, 403})
-_NOT_FOUND = 404
 _CONFLICT = 409
 _TOO_LARGE = 413
 _REFUSED = 400
 
 
-class ElasticsearchStore:
-    """The :class:`~syncline.model.store.Store` behind one alias. Thread-safe; connects at the first call."""
+class _Error(Struct):
+    type: str = ""
+    reason: str | None = None
+    caused_by: "_Error | None" = None
 
-    def __init__(self, url: str, alias: str) -> None:
+    def __str__(self) -> str:
+        """The store's own words, with the innermost cause, which names the field."""
+        reasons, cause = [f"{self.type}: {self.reason}"], self.caused_by
+        while cause is not None:
+            reasons.append(str(cause.reason))
+            cause = cause.caused_by
+        return "; ".join(reasons)
+
+
+class _Written(Struct):
+    status: int
+    sequence_number: int = field(name="_seq_no", default=-1)
+    primary_term: int = field(name="_primary_term", default=-1)
+    error: _Error | None = None
+
+
+class _Bulk(Struct):
+    items: list[dict[str, _Written]]
+
+
+class _Found(Struct):
+    id: str = field(name="_id")
+    found: bool = False
+    sequence_number: int = field(name="_seq_no", default=-1)
+    primary_term: int = field(name="_primary_term", default=-1)
+    source: Raw = field(name="_source", default=Raw())
+    error: _Error | None = None
+
+
+class _Multiget(Struct):
+    docs: list[_Found]
+
+
+_bulk = Decoder(_Bulk)
+_multiget = Decoder(_Multiget)
+"""They take answers apart without parsing the documents in them. A ``filter_path`` would make the answers
+shorter, but has the server parse each document to do so."""
+
+
+class ElasticsearchStore:
+    """The :class:`~syncline.model.store.Store` behind one alias. Thread-safe; connects at the first call.
+
+    Where there is a stop it lets go of a request that is not answered. What that wrote may still be taken:
+    at most once, being compared with what was read, and the next start finds it.
+    """
+
+    def __init__(self, url: str, alias: str, stop: Stop | None = None) -> None:
         self.alias = alias
-        # Retries are the flow's: a second try by the client could follow a write that was taken.
-        try:
-            self.client = Elasticsearch(
-                url,
-                serializer=OrjsonSerializer(),
-                request_timeout=REQUEST_TIMEOUT_SECONDS,
-                max_retries=0,
-                http_compress=False,
-            )
-        except ValueError as error:
-            raise Misconfigured(f"elasticsearch_url: {error}") from error
+        self.client = connect(url)
+        self._data = connect(url, serializer=Unparsed())
+        self._asking = None if stop is None else Asking(stop)
 
     def close(self) -> None:
+        if self._asking is not None:
+            self._asking.close()
         self.client.close()
+        self._data.close()
 
     def create_index(self, name: str, body: Mapping[str, Any]) -> bool:
         """Create an index with its aliases, unless the alias stands for one already."""
@@ -60,16 +111,15 @@ class ElasticsearchStore:
             if self.client.indices.exists_alias(name=self.alias):
                 return False
             self.client.indices.create(index=name, **body)
-        except (ApiError, ElasticConnectionError, ConnectionTimeout) as error:
-            _raise_typed(error, self.alias)
+        except FAILURES as error:
+            raise_typed(error, self.alias)
         return True
 
     def identity(self) -> str:
         """Name and UUID of the index behind the alias."""
-        try:
-            settings = self.client.indices.get_settings(index=self.alias, filter_path="*.settings.index.uuid")
-        except (ApiError, ElasticConnectionError, ConnectionTimeout) as error:
-            _raise_typed(error, self.alias)
+        settings = self._ask(
+            self.client.indices.get_settings, index=self.alias, filter_path="*.settings.index.uuid"
+        )
         indices = {name: answer["settings"]["index"]["uuid"] for name, answer in settings.body.items()}
         if len(indices) != 1:
             raise MissingResource(f"the alias {self.alias} must stand for one index, not {sorted(indices)}")
@@ -82,19 +132,14 @@ class ElasticsearchStore:
         return found
 
     def _read(self, document_ids: Sequence[str]) -> dict[str, StoredDocument]:
-        try:
-            answer = self.client.mget(
-                index=self.alias, ids=list(document_ids), filter_path=_READ_ANSWER, realtime=True
-            )
-        except (ApiError, ElasticConnectionError, ConnectionTimeout) as error:
-            _raise_typed(error, self.alias)
+        answer = self._ask(self._data.mget, index=self.alias, ids=list(document_ids), realtime=True)
         found = {}
-        for document in answer["docs"]:
-            if "error" in document:
-                raise _unavailable_or_missing(document["error"], self.alias)
-            if document["found"]:
-                token = Token(document["_seq_no"], document["_primary_term"])
-                found[document["_id"]] = StoredDocument(document["_source"], token)
+        for document in _taken_apart(_multiget, answer).docs:
+            if document.error is not None:
+                raise _unavailable_or_missing(document.error, self.alias)
+            if document.found:
+                token = Token(document.sequence_number, document.primary_term)
+                found[document.id] = StoredDocument(bytes(document.source), token)
         return found
 
     def write(self, writes: Sequence[Write]) -> Sequence[WriteResult]:
@@ -102,20 +147,26 @@ class ElasticsearchStore:
 
     def _write(self, writes: Sequence[Write]) -> list[WriteResult]:
         lines = [line for write in writes for line in (_action(write), write.body)]
+        operations = cast("Sequence[dict[str, Any]]", [b"\n".join(lines)])
+        bulk = partial(self._data.bulk, index=self.alias, operations=operations, require_alias=True)
         try:
-            answer = self.client.bulk(
-                index=self.alias,
-                operations=cast("Sequence[dict[str, Any]]", [b"\n".join(lines)]),
-                require_alias=True,
-                filter_path=f"{_BULK_ANSWER},{_BULK_CAUSES}",
-            )
-        except ApiError as error:
-            if error.status_code == _TOO_LARGE:
+            answer = self._answer_of(bulk)
+        except FAILURES as error:
+            if isinstance(error, ApiError) and error.status_code == _TOO_LARGE:
                 return self._write_halves(writes)
-            _raise_typed(error, self.alias)
-        except (ElasticConnectionError, ConnectionTimeout) as error:
-            _raise_typed(error, self.alias)
-        return [self._result(next(iter(item.values()))) for item in answer["items"]]
+            raise_typed(error, self.alias)
+        return [
+            self._result(written) for item in _taken_apart(_bulk, answer).items for written in item.values()
+        ]
+
+    def _ask(self, request: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        try:
+            return self._answer_of(partial(request, *arguments, **named))
+        except FAILURES as error:
+            raise_typed(error, self.alias)
+
+    def _answer_of(self, request: Callable[[], T]) -> T:
+        return request() if self._asking is None else self._asking(request)
 
     def _write_halves(self, writes: Sequence[Write]) -> list[WriteResult]:
         if len(writes) == 1:
@@ -124,19 +175,26 @@ class ElasticsearchStore:
         middle = len(writes) // 2
         return self._write(writes[:middle]) + self._write(writes[middle:])
 
-    def _result(self, item: Mapping[str, Any]) -> WriteResult:
-        status = item["status"]
+    def _result(self, written: _Written) -> WriteResult:
+        status = written.status
         if status in _WRITTEN:
-            return WriteResult(Outcome.WRITTEN, Token(item["_seq_no"], item["_primary_term"]))
+            return WriteResult(Outcome.WRITTEN, Token(written.sequence_number, written.primary_term))
         if status == _CONFLICT:
             return WriteResult(Outcome.ALREADY_NEWER)
-        if status in _OVERLOADED:
+        if status in OVERLOADED:
             return WriteResult(Outcome.RETRY)
         if status == _REFUSED:
-            return WriteResult(Outcome.REFUSED, reason=_reason(item["error"]))
-        if status == _NOT_FOUND:
-            raise MissingResource(f"the alias {self.alias} does not exist; run: syncline setup")
-        raise FatalError(f"Elasticsearch answered a write with {status}: {_reason(item['error'])}")
+            return WriteResult(Outcome.REFUSED, reason=str(written.error))
+        if status == NOT_FOUND:
+            raise missing(self.alias)
+        raise FatalError(f"Elasticsearch answered a write with {status}: {written.error}")
+
+
+def _taken_apart(decoder: Decoder[T], answer: ApiResponse[Any]) -> T:
+    try:
+        return decoder.decode(answer.body)
+    except MsgspecError as error:
+        raise FatalError(f"what answers at elasticsearch_url cannot be understood: {error}") from error
 
 
 def _action(write: Write) -> bytes:
@@ -159,29 +217,7 @@ def _chunks(writes: Sequence[Write]) -> Iterator[Sequence[Write]]:
     yield chunk
 
 
-def _reason(error: Mapping[str, Any]) -> str:
-    """The store's own words, with the innermost cause, which names the field."""
-    reasons = [f"{error['type']}: {error['reason']}"]
-    cause = error.get("caused_by")
-    while cause:
-        reasons.append(str(cause.get("reason")))
-        cause = cause.get("caused_by")
-    return "; ".join(reasons)
-
-
-def _unavailable_or_missing(error: Mapping[str, Any], alias: str) -> Unavailable | MissingResource:
-    if error["type"] == "index_not_found_exception":
-        return MissingResource(f"the alias {alias} does not exist; run: syncline setup")
-    return Unavailable(f"Elasticsearch could not read: {error['reason']}")
-
-
-def _raise_typed(error: ApiError | ElasticConnectionError | ConnectionTimeout, alias: str) -> NoReturn:
-    if not isinstance(error, ApiError):
-        raise Unavailable(f"Elasticsearch does not answer: {error}") from error
-    if error.status_code in _OVERLOADED:
-        raise Unavailable(f"Elasticsearch is overloaded: {error}") from error
-    if error.status_code in _DENIED:
-        raise BadCredentials(f"Elasticsearch denies access: {error}") from error
-    if error.status_code == _NOT_FOUND:
-        raise MissingResource(f"the alias {alias} does not exist; run: syncline setup") from error
-    raise FatalError(f"Elasticsearch answered {error.status_code}: {error}") from error
+def _unavailable_or_missing(error: _Error, alias: str) -> Unavailable | MissingResource:
+    if error.type == "index_not_found_exception":
+        return missing(alias)
+    return Unavailable(f"Elasticsearch could not read: {error.reason}")

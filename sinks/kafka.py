@@ -1,11 +1,13 @@
-"""Step 2: appending records to Kafka, all of a batch or none, and only by the one who may.
+"""Step 2: appending records to Kafka, and only by the one who may.
 
-Each batch is a Kafka transaction under a fixed ``transactional.id`` (KIP-98): whoever initialises it
-last shuts out every producer before it, such as a relay that was paused and took no notice of losing its
-lock. Readers need not wait for the commit: what is in the log is committed in its owner's database.
+Records are appended in Kafka transactions under a fixed ``transactional.id`` (KIP-98): whoever initialises
+it last shuts out every producer before it, such as a relay that was paused and took no notice of losing its
+lock. A transaction holds as many batches as the outbox says. Readers need not wait for its commit: what is
+in the log is committed in its owner's database.
 """
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from functools import partial
 
 import bytewax.operators as op
@@ -21,6 +23,7 @@ from syncline.model.errors import (
     Fenced,
     Refused,
     TransientError,
+    Unavailable,
 )
 from syncline.model.failure import Failure
 from syncline.model.message import Message, Record
@@ -38,7 +41,7 @@ _TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TO
 
 
 class KafkaTransactions:
-    """Appends batches of records as the holder of one transactional id; not thread-safe."""
+    """Appends records as the holder of one transactional id; not thread-safe."""
 
     def __init__(self, bootstrap_servers: str, transactional_id: str) -> None:
         self._configuration = {
@@ -56,36 +59,41 @@ class KafkaTransactions:
         }
         self._doing = f"publishing as {transactional_id}"
         self._producer: Producer | None = None
+        self._is_open = False
+        """Whether a transaction is."""
         self._partitions: dict[str, int] = {}
 
     def fence(self) -> None:
         """Shut out every earlier holder of the transactional id, and undo what it left unfinished."""
         self._producer = None
+        self._is_open = False
         self._partitions.clear()
         producer = Producer(self._configuration, logger=CLIENT_LOG)
-        try:
+        with self._typed_errors():
             producer.init_transactions(FENCE_TIMEOUT_SECONDS)
-        except KafkaException as error:
-            raise typed(error.args[0], self._doing) from error
         self._producer = producer
 
     def partition_count(self, topic: str) -> int:
         if topic not in self._partitions:
-            try:
+            with self._typed_errors():
                 answer = self._held.list_topics(topic, timeout=TIMEOUT_SECONDS).topics[topic]
-            except KafkaException as error:
-                raise typed(error.args[0], self._doing) from error
             if answer.error is not None:
                 raise typed(answer.error, self._doing)
             self._partitions[topic] = len(answer.partitions)
         return self._partitions[topic]
 
     def append(self, records: Sequence[Record]) -> dict[int, Refused]:
-        """Append all records in one transaction; return those that Kafka will never take, by index.
+        """Append the records to the open transaction, or to a new one, and wait until the broker has them.
 
-        On ``Unavailable`` it is not known whether the batch was taken: fence before the next try.
+        Returns, by index, those that Kafka will never take. They can be told from the others only by undoing
+        the transaction: where it holds more than these records, one that is too large is ``Unavailable``.
+
+        On ``Unavailable`` it is not known what was taken: fence before the next try.
         """
         refused: dict[int, Refused] = {}
+        if not records:
+            return refused
+        is_shared = self._is_open
         suspects: set[int] = set()
         may_purge = False
         while True:
@@ -101,13 +109,27 @@ class KafkaTransactions:
                     error.code() in _PURGED and (too_large or may_purge)
                 ):
                     raise typed(error, self._doing)
+            if is_shared:
+                raise Unavailable(f"{self._doing}: a record is too large, in a transaction that holds others")
+            self._abort()
             for index in too_large & suspects:
                 refused[index] = Refused(f"Kafka takes no record of {_size(records[index])} bytes")
             suspects |= too_large
             may_purge = bool(too_large)
 
+    def commit(self) -> None:
+        """Commit the open transaction. On ``Unavailable`` it is not known whether it was: fence."""
+        with self._typed_errors():
+            self._held.commit_transaction(TIMEOUT_SECONDS)
+        self._is_open = False
+
+    def _abort(self) -> None:
+        with self._typed_errors():
+            self._held.abort_transaction(TIMEOUT_SECONDS)
+        self._is_open = False
+
     def _append(self, records: Sequence[tuple[int, Record]], alone: Set[int]) -> dict[int, KafkaError]:
-        """Append all or, where any of them fails, none; return the errors by index.
+        """Append to the transaction; return the errors by index.
 
         The broker refuses a request as a whole, whichever of its records is too large: those ``alone``
         get a request each.
@@ -122,27 +144,34 @@ class KafkaTransactions:
             if error is not None:
                 failed[index] = error
 
-        try:
-            producer.begin_transaction()
+        with self._typed_errors():
+            if not self._is_open:
+                producer.begin_transaction()
+                self._is_open = True
             for index, record in records:
                 if index in alone:
-                    producer.flush(TIMEOUT_SECONDS)
+                    self._await_acknowledgements(producer)
                 try:
                     _produce(producer, record, partial(check, index))
                 except KafkaException as error:
                     failed[index] = error.args[0]
                 if index in alone:
-                    producer.flush(TIMEOUT_SECONDS)
+                    self._await_acknowledgements(producer)
                     if failed:
                         break
-            producer.flush(TIMEOUT_SECONDS)
-            if failed:
-                producer.abort_transaction(TIMEOUT_SECONDS)
-            else:
-                producer.commit_transaction(TIMEOUT_SECONDS)
+            self._await_acknowledgements(producer)
+        return failed
+
+    def _await_acknowledgements(self, producer: Producer) -> None:
+        if waiting := producer.flush(TIMEOUT_SECONDS):
+            raise Unavailable(f"{self._doing}: {waiting} records without an answer in {TIMEOUT_SECONDS} s")
+
+    @contextmanager
+    def _typed_errors(self) -> Iterator[None]:
+        try:
+            yield
         except (KafkaException, SystemError) as error:
             raise typed(_kafka_error(error), self._doing) from error
-        return failed
 
     @property
     def _held(self) -> Producer:
@@ -186,7 +215,7 @@ def _size(record: Record) -> int:
 
 
 class Publish:
-    """Publishes batches of outboxes, each schema by its own transactions."""
+    """Publishes batches of outboxes, each schema by its own transactions; commits where a batch says so."""
 
     def __init__(self, transactions: Mapping[str, KafkaTransactions], clock: Clock) -> None:
         self._transactions = transactions
@@ -197,12 +226,15 @@ class Publish:
         try:
             watermarks = _watermarks(batch, transactions)
             refused = transactions.append([*batch.records, *watermarks])
+            published_at_us = self._clock()
+            if batch.commit:
+                transactions.commit()
         except TransientError as error:
             return Publication(batch, error=error)
         failures = tuple(
             Failure("publish", self._as_message(batch, index), error) for index, error in refused.items()
         )
-        return Publication(batch, failures, published_at_us=self._clock())
+        return Publication(batch, failures, published_at_us=published_at_us)
 
     def _as_message(self, batch: OutboxBatch, index: int) -> Message:
         """For quarantine: the outbox stands in for the log that did not take the record."""

@@ -4,7 +4,6 @@ This is the fastest way in for batches of this size, and the lightest on the cli
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from importlib import resources
 from typing import Any, TypeVar
 
 import bytewax.operators as op
@@ -16,6 +15,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from sinks import sql
 from syncline.postgres import Connection, connect, raise_typed
 from syncline.retrying import hold_place
+from syncline.statements import statement
 from syncline.stopping import Stop
 
 Row = Mapping[str, Any]
@@ -24,17 +24,12 @@ STATEMENT_MAX_BYTES = 32 * 1024 * 1024
 """PostgreSQL takes no JSON array of 256 MiB and no parameter of 1 GiB."""
 
 
-def statement(name: str) -> bytes:
-    """The SQL of ``sql/NAME.sql``."""
-    return (resources.files(sql) / f"{name}.sql").read_bytes()
-
-
 class PostgresWriter:
     """Runs one statement for batches of rows; connects at the first one, and again after a failure."""
 
     def __init__(self, dsn: str, statement_name: str, application_name: str) -> None:
         self._dsn = dsn
-        self._statement = statement(statement_name)
+        self._statement = statement(sql, statement_name)
         self._doing = f"writing to sync.{statement_name}"
         self._application_name = application_name
         self._connection: Connection | None = None
@@ -145,6 +140,6 @@ def install_sync_schema(dsn: str) -> None:
     """Create Syncline's own schema, or bring it up to date."""
     with connect(dsn) as connection:
         try:
-            connection.execute(statement("schema"))
+            connection.execute(statement(sql, "schema"))
         except psycopg.Error as error:
             raise_typed(error, "creating the schema sync")

@@ -63,9 +63,17 @@ class Settings(BaseSettings):
 
     # The relay.
     generation: int = Field(1, ge=1, description="Raise when a source was restored to an earlier point.")
-    relay_batch_rows: int = Field(2_000, ge=1, description="Most rows in one Kafka transaction.")
+    relay_batch_rows: int = Field(
+        2_000, ge=1, description="Most rows in one batch; a Kafka transaction ends once it holds as many."
+    )
     relay_batch_interval_ms: int = Field(
-        20, ge=0, description="Shortest time between two batches of an outbox that has no backlog."
+        5, ge=0, description="Shortest time between two batches of an outbox that has no backlog."
+    )
+    relay_commit_interval_ms: int = Field(
+        250,
+        ge=0,
+        le=10_000,
+        description="Longest that a Kafka transaction stays open, and its published rows in the outbox.",
     )
     relay_idle_wait_ms: int = Field(50, ge=1, description="Longest single wait for a notification.")
     relay_poll_interval_ms: int = Field(500, ge=1, description="Safety net where no notification comes.")

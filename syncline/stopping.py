@@ -4,11 +4,15 @@ Bytewax takes a last snapshot when every source raises ``StopIteration``. So a s
 the sources see it and end, and whoever waits for a store lets go.
 """
 
+import math
 import signal
 import time
 from datetime import timedelta
 from types import FrameType
 
+LET_GO_SECONDS = 2.0
+"""How long after the request a server is still waited for: time enough for a last write, and short enough
+that the process ends within 5 s."""
 _POLL_SECONDS = 0.05
 
 
@@ -21,9 +25,17 @@ class Stop:
 
     def __init__(self) -> None:
         self.requested = False
+        self._overdue_at = math.inf
 
     def request(self) -> None:
+        if not self.requested:
+            self._overdue_at = time.monotonic() + LET_GO_SECONDS
         self.requested = True
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether it was requested so long ago that no server is waited for any more."""
+        return time.monotonic() >= self._overdue_at
 
     def wait(self, seconds: float) -> None:
         """Sleep so long, or until a stop is requested."""

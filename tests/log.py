@@ -7,6 +7,7 @@ import orjson
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic  # type: ignore[attr-defined]
 
+from syncline.kafka import CLIENT_LOG
 from syncline.model.message import Message, Record
 from tests.waiting import eventually
 
@@ -21,7 +22,7 @@ def record(topic: str, key: bytes | None, value: bytes | None, partition: int | 
 class Log:
     def __init__(self, bootstrap_servers: str) -> None:
         self.bootstrap_servers = bootstrap_servers
-        self.admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+        self.admin = AdminClient({"bootstrap.servers": bootstrap_servers}, logger=CLIENT_LOG)
 
     @contextmanager
     def topic(self, topic: str, partitions: int = 1, max_bytes: int = LARGEST_RECORD) -> Iterator[str]:
@@ -74,7 +75,7 @@ class Log:
         }
         if transactional_id is not None:
             configuration["transactional.id"] = transactional_id
-        producer = Producer(configuration)
+        producer = Producer(configuration, logger=CLIENT_LOG)
         if transactional_id is not None:
             producer.init_transactions(TIMEOUT_SECONDS)
             producer.begin_transaction()
@@ -96,19 +97,20 @@ class Log:
         elif transactional_id is not None:
             producer.commit_transaction(TIMEOUT_SECONDS)
 
-    def read(self, *topics: str) -> list[Message]:
-        """All that is committed, partition by partition."""
+    def read(self, *topics: str, committed: bool = True) -> list[Message]:
+        """All that is committed, partition by partition; or all that was acknowledged, whatever became of
+        it."""
         consumer = Consumer(
             {
                 "bootstrap.servers": self.bootstrap_servers,
                 "group.id": "tests",
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
-                "isolation.level": "read_committed",
+                "isolation.level": "read_committed" if committed else "read_uncommitted",
                 "fetch.wait.max.ms": 20,
                 "fetch.message.max.bytes": LARGEST_RECORD,
-                "log_level": 0,
-            }
+            },
+            logger=CLIENT_LOG,
         )
         try:
             known = consumer.list_topics(timeout=TIMEOUT_SECONDS).topics
@@ -139,7 +141,8 @@ class Log:
 
     def committed(self, group: str, topic: str, partitions: int) -> list[int]:
         """The offset that the group has committed in each partition; -1001 where there is none."""
-        consumer = Consumer({"bootstrap.servers": self.bootstrap_servers, "group.id": group, "log_level": 0})
+        configuration = {"bootstrap.servers": self.bootstrap_servers, "group.id": group}
+        consumer = Consumer(configuration, logger=CLIENT_LOG)
         try:
             asked = [TopicPartition(topic, number) for number in range(partitions)]
             return [position.offset for position in consumer.committed(asked, timeout=TIMEOUT_SECONDS)]

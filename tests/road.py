@@ -1,4 +1,4 @@
-"""A road to a server that can be closed and opened: how a server is away for one test and not for others."""
+"""A road to a server that can be closed, opened and silenced: how a server is away for one test alone."""
 
 import contextlib
 import socket
@@ -7,6 +7,10 @@ from types import TracebackType
 from typing import Self
 
 from syncline.stack.ports import LOOPBACK
+
+
+def port_of(url: str) -> int:
+    return int(url.rpartition(":")[2].partition("/")[0])
 
 
 class Road:
@@ -18,6 +22,8 @@ class Road:
         self.port: int = self._listener.getsockname()[1]
         self._connections: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
+        self._is_silent = False
+        self.swallowed_bytes = 0
         self._lock = threading.Lock()
         if is_open:
             self._accept_in_background()
@@ -42,6 +48,10 @@ class Road:
             thread.join()
         self._connections.clear()
         self._threads.clear()
+
+    def silence(self) -> None:
+        """Go on taking connections and what is sent, and answer nothing, as a server does that hangs."""
+        self._is_silent = True
 
     def __enter__(self) -> Self:
         return self
@@ -69,16 +79,18 @@ class Road:
                     continue
                 with self._lock:
                     self._connections |= {near, far}
-                self._start(threading.Thread(target=_pump, args=(near, far)))
-                self._start(threading.Thread(target=_pump, args=(far, near)))
+                self._start(threading.Thread(target=self._pump, args=(near, far)))
+                self._start(threading.Thread(target=self._pump, args=(far, near)))
 
-
-def _pump(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(65_536):
-            target.sendall(data)
-    _end(source)
-    _end(target)
+    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65_536):
+                if self._is_silent:
+                    self.swallowed_bytes += len(data)
+                else:
+                    target.sendall(data)
+        _end(source)
+        _end(target)
 
 
 def _end(connection: socket.socket) -> None:

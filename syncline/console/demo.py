@@ -1,6 +1,6 @@
 """``syncline demo``: the whole road on real servers, from a commit in PostgreSQL to the search index."""
 
-import signal
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +30,8 @@ from syncline.stopping import Stop, stop_on_signals
 
 SEED_PRODUCTS = 1_000
 CATCH_UP = timedelta(seconds=120)
+TO_END = timedelta(minutes=2)
+"""Two flows and four servers are stopped one after the other, each as its makers intend."""
 _REFRESHES_PER_SECOND = 4
 
 console = Console(highlight=False, soft_wrap=True)
@@ -56,6 +58,11 @@ def demo(
             good = _report(settings, begun)
             if keep:
                 _wait_for_ctrl_c(settings)
+            console.print("Stopping the flows and the servers ...")
+    console.print(
+        f"Stopped; data and logs are in {home}. Look around while it runs: ./run demo --keep. "
+        "Delete the data: ./run stack reset"
+    )
     raise typer.Exit(0 if good else 1)
 
 
@@ -94,7 +101,7 @@ def _follow_one_product(settings: Settings) -> None:
             console.print(f"   {schema:<10} {statement.replace('%s', repr(sku))}", style="dim")
     document = _wait_for_document(settings, sku)
     document.pop("_sync")
-    console.print("   and found in Elasticsearch:")
+    console.print("   and found in Elasticsearch; the first changes after a start meet cold servers:")
     console.print_json(orjson.dumps(document).decode(), indent=None)
     wait_until_fresh("catalog_search", settings, CATCH_UP)
     console.print(latency_table(step_latencies(settings, "catalog_search", begun)))
@@ -156,12 +163,18 @@ def _report(settings: Settings, begun: datetime) -> bool:
     store.client.indices.refresh(index=settings.search_alias)
     shown = store.client.count(index=settings.search_alias)["count"]
     store.close()
-    console.print(f"   documents written: {report.documents:,}, of which {shown:,} can be found")
+    hidden = report.documents - shown
+    console.print(
+        f"   documents written: {report.documents:,}, of which searches find {shown:,}; "
+        f"{hidden:,} are hidden, of products that were deleted or are not there yet"
+    )
     console.print(f"[bold]5. {report.summary}[/]")
     return report.is_clean
 
 
 def _wait_for_ctrl_c(settings: Settings) -> None:
+    stop = Stop()
+    stop_on_signals(stop, force_after=TO_END)
     url = settings.elasticsearch_url.get_secret_value()
     console.print(
         "\nEverything is left running. In another shell:\n"
@@ -171,7 +184,4 @@ def _wait_for_ctrl_c(settings: Settings) -> None:
         "  check:   ./run verify catalog_search\n"
         "Stop it all: Ctrl-C here."
     )
-    stop = Stop()
-    stop_on_signals(stop)
-    while not stop.requested:
-        signal.pause()
+    stop.wait(math.inf)

@@ -6,8 +6,10 @@ import orjson
 import typer
 from rich.console import Console
 
-from sinks.postgres import install_sync_schema, statement
+from sinks import sql
+from sinks.postgres import install_sync_schema
 from syncline.flow_processes import FLOWS
+from syncline.model.errors import Misconfigured
 from syncline.provision import (
     create_recovery_folder,
     create_search_index,
@@ -18,6 +20,7 @@ from syncline.provision import (
 )
 from syncline.services.schema import install_all, installation
 from syncline.settings import Settings
+from syncline.statements import statement
 
 console = Console(soft_wrap=True)
 
@@ -27,18 +30,31 @@ def setup(
     services: Annotated[
         bool, typer.Option("--services", help="Also the producing services' tables, outboxes and roles.")
     ] = False,
+    no_notify: Annotated[
+        bool,
+        typer.Option(
+            "--no-notify",
+            help="With --services: no commit wakes the relay, which looks every "
+            "SYNCLINE_RELAY_POLL_INTERVAL_MS instead. For databases with prepared transactions, which "
+            "NOTIFY forbids, or with so many commits at once that its lock of the whole database holds "
+            "them up. Setup without this option switches NOTIFY on again.",
+        ),
+    ] = False,
 ) -> None:
     """Create what the flows need on your servers: schema sync, topics, index, recovery folders.
 
     What is there already stays as it is.
     """
+    if no_notify and not services:
+        raise Misconfigured("--no-notify is about the services' outboxes; give --services with it")
     settings = Settings.load()
     if show:
-        _print(settings, services=services)
+        _print(settings, services=services, notify=not no_notify)
         return
     if services:
-        install_all(settings.source_dsns)
-        console.print(f"services: {', '.join(settings.source_dsns)}, with their outboxes")
+        install_all(settings.source_dsns, notify=not no_notify)
+        without = " without NOTIFY" if no_notify else ""
+        console.print(f"services: {', '.join(settings.source_dsns)}, with their outboxes{without}")
     install_sync_schema(settings.postgres_dsn.get_secret_value())
     console.print("PostgreSQL: schema sync")
     created = create_topics(settings)
@@ -51,10 +67,10 @@ def setup(
     console.print("Next: syncline run outbox_relay, and in another shell: syncline run catalog_search")
 
 
-def _print(settings: Settings, *, services: bool) -> None:
+def _print(settings: Settings, *, services: bool, notify: bool) -> None:
     if services:
-        typer.echo(f"-- psql, in each source database\n{installation()}")
-    typer.echo(f"-- psql, in the database of SYNCLINE_POSTGRES_DSN\n{statement('schema').decode()}")
+        typer.echo(f"-- psql, in each source database\n{installation(notify=notify)}")
+    typer.echo(f"-- psql, in the database of SYNCLINE_POSTGRES_DSN\n{statement(sql, 'schema').decode()}")
     for topic in topics(settings):
         options = " ".join(f"--config {name}={value}" for name, value in (topic.config or {}).items())
         typer.echo(

@@ -33,6 +33,9 @@ class OutboxBatch(NamedTuple):
     """Set when the outbox was drained and a watermark is due."""
     topics: tuple[str, ...]
     """All topics of the outbox's service, for the watermark."""
+    commit: bool
+    """Whether the Kafka transaction ends with this batch: its rows, and those of the batches that shared the
+    transaction, are then removed."""
 
 
 class Publication(NamedTuple):
@@ -42,3 +45,4 @@ class Publication(NamedTuple):
     refused: tuple[Failure, ...] = ()
     error: TransientError | None = None
     published_at_us: int = 0
+    """When the log had it. From then on readers see it, whenever it is committed."""

@@ -10,9 +10,10 @@ from rich.table import Column, Table
 
 from syncline.model.latency import LatencyHistogram
 from syncline.model.steps import END_TO_END, STEPS, Step
-from syncline.monitor.statements import statement
+from syncline.monitor import sql
 from syncline.postgres import Connection, connect, raise_typed
 from syncline.settings import Settings
+from syncline.statements import statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def counts(settings: Settings, flow: str, since: datetime) -> Counter[str]:
 def read_step_latencies(connection: Connection, flow: str, since: datetime) -> list[StepLatency]:
     histograms: dict[str, dict[int, int]] = {}
     try:
-        found = connection.execute(statement("latency_counts"), {"flow": flow, "since": since})
+        found = connection.execute(statement(sql, "latency_counts"), {"flow": flow, "since": since})
     except psycopg.Error as error:
         raise_typed(error, "reading sync.status")
     for step, bucket, count in found:
@@ -61,7 +62,7 @@ def read_step_latencies(connection: Connection, flow: str, since: datetime) -> l
 
 def read_counts(connection: Connection, flow: str, since: datetime) -> Counter[str]:
     try:
-        found = connection.execute(statement("decision_counts"), {"flow": flow, "since": since})
+        found = connection.execute(statement(sql, "decision_counts"), {"flow": flow, "since": since})
     except psycopg.Error as error:
         raise_typed(error, "reading sync.status")
     return Counter(dict(found.fetchall()))

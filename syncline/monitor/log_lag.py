@@ -11,13 +11,18 @@ from dataclasses import dataclass
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from syncline.kafka import typed
 from syncline.model import envelope
-from syncline.model.errors import MissingResource
+from syncline.model.errors import MissingResource, Unavailable
 
 TIMEOUT_SECONDS = 5.0
+COORDINATOR_SECONDS = 10.0
+"""A broker makes its topic of the groups' offsets at the first question for them: until that is up, on a
+busy machine some seconds, it coordinates no group and says so at once."""
 COUNT_FOR_SECONDS = 2.0
+_ASKING = "asking Kafka how far the flow has read"
 _BATCH = 5_000
 _POLL_SECONDS = 0.2
 
@@ -47,23 +52,39 @@ def log_lag(bootstrap_servers: str, group: str, topics: Sequence[str]) -> LogLag
         }
     )
     try:
-        return _count(consumer, _committed(consumer, topics))
+        return _count(consumer, _places(consumer, topics))
     except KafkaException as error:
-        raise typed(error.args[0], "asking Kafka how far the flow has read") from error
+        raise typed(error.args[0], _ASKING) from error
     finally:
         consumer.close()
 
 
-def _committed(consumer: Consumer, topics: Sequence[str]) -> list[TopicPartition]:
+def _places(consumer: Consumer, topics: Sequence[str]) -> list[TopicPartition]:
+    """Where the group goes on reading."""
     known = consumer.list_topics(timeout=TIMEOUT_SECONDS).topics
     if missing := [topic for topic in topics if topic not in known]:
         raise MissingResource(f"Kafka has no topic {', '.join(missing)}; run: syncline setup")
     wanted = [TopicPartition(topic, number) for topic in topics for number in known[topic].partitions]
-    committed = consumer.committed(wanted, timeout=TIMEOUT_SECONDS)
     return [
         TopicPartition(place.topic, place.partition, place.offset if place.offset >= 0 else OFFSET_BEGINNING)
-        for place in committed
+        for place in _committed(consumer, wanted)
     ]
+
+
+def _committed(consumer: Consumer, wanted: list[TopicPartition]) -> list[TopicPartition]:
+    def ask() -> list[TopicPartition]:
+        try:
+            return consumer.committed(wanted, timeout=TIMEOUT_SECONDS)
+        except KafkaException as error:
+            raise typed(error.args[0], _ASKING) from error
+
+    patient = Retrying(
+        retry=retry_if_exception_type(Unavailable),
+        wait=wait_fixed(_POLL_SECONDS),
+        stop=stop_after_delay(COORDINATOR_SECONDS),
+        reraise=True,
+    )
+    return patient(ask)
 
 
 def _count(consumer: Consumer, places: list[TopicPartition]) -> LogLag:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import psycopg
 
 from syncline.model.version import OpRank
-from syncline.monitor.statements import statement
+from syncline.monitor import sql
 from syncline.postgres import connect, raise_typed
+from syncline.statements import statement
 
 
 class OpenQuarantine:
@@ -36,7 +37,7 @@ def read_open_quarantine(dsn: str, flows: Sequence[str]) -> OpenQuarantine:
     quarantine = OpenQuarantine()
     try:
         with connect(dsn, "syncline-verify") as connection:
-            found = connection.execute(statement("quarantine_open"), {"flows": list(flows)})
+            found = connection.execute(statement(sql, "quarantine_open"), {"flows": list(flows)})
             for entity, version, op_rank, message_value in found:
                 if entity is not None:
                     quarantine.add(entity, version, op_rank)

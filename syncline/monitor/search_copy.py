@@ -5,13 +5,10 @@ their SKU, which Elasticsearch sorts by bytes of UTF-8, and that is the order of
 """
 
 from collections.abc import Iterator, Sequence
-from types import TracebackType
-from typing import Any, NamedTuple, NoReturn, Self
-
-from elasticsearch import ApiError, TransportError
+from typing import Any, NamedTuple
 
 from sinks.elasticsearch import ElasticsearchStore
-from syncline.model.errors import BadCredentials, Unavailable
+from syncline.elasticsearch import FAILURES, raise_typed
 from syncline.monitor.read_ahead import read_ahead
 
 DOCUMENTS_AT_ONCE = 5_000
@@ -32,15 +29,7 @@ class SearchCopy:
     def __init__(self, url: str, alias: str) -> None:
         self._store = ElasticsearchStore(url, alias)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self._store.close()
 
     def all(self) -> Iterator[Listed]:
@@ -76,11 +65,5 @@ class SearchCopy:
                     pit_id, after = answer["pit_id"], {"search_after": hits[-1]["sort"]}
             finally:
                 client.close_point_in_time(id=pit_id)
-        except (ApiError, TransportError) as error:
-            _raise_typed(error)
-
-
-def _raise_typed(error: ApiError | TransportError) -> NoReturn:
-    if isinstance(error, ApiError) and error.status_code in {401, 403}:
-        raise BadCredentials(f"Elasticsearch denies listing the index: {error}") from error
-    raise Unavailable(f"Elasticsearch failed while the index was listed: {error}") from error
+        except FAILURES as error:
+            raise_typed(error, self._store.alias)

@@ -10,17 +10,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import groupby
 from operator import itemgetter
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import orjson
 import psycopg
 
+from syncline.monitor import sql
 from syncline.monitor.read_ahead import read_ahead
 from syncline.monitor.search_comparison import Parts, SourcePart, entity_of
-from syncline.monitor.statements import statement
 from syncline.policies.ownership import ENTITIES
 from syncline.postgres import connect, raise_typed
+from syncline.statements import statement
 
 ROWS_AT_ONCE = 2_000
 READING = "reading the source tables"
@@ -35,7 +35,7 @@ class SearchSources:
 
     def __init__(self, dsns: Mapping[str, str]) -> None:
         self._closing = ExitStack()
-        self._statements = {policy.type: statement(f"search_{policy.type}") for policy in ENTITIES}
+        self._statements = {policy.type: statement(sql, f"search_{policy.type}") for policy in ENTITIES}
         try:
             self._connections = {
                 policy.type: self._closing.enter_context(connect(dsns[policy.owner], "syncline-verify"))
@@ -45,15 +45,7 @@ class SearchSources:
             self._closing.close()
             raise
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self._closing.close()
 
     def all(self) -> Iterator[tuple[str, Parts]]:

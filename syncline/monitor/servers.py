@@ -8,13 +8,12 @@ from urllib.parse import urlsplit
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-from elasticsearch import ApiError, Elasticsearch, TransportError
 from psycopg.conninfo import conninfo_to_dict
 from redis import Redis
 from redis.exceptions import RedisError
 
+from syncline import elasticsearch, postgres
 from syncline.model.errors import SynclineError
-from syncline.postgres import connect
 from syncline.settings import Settings
 
 TIMEOUT_SECONDS = 5
@@ -50,7 +49,7 @@ def _postgres_questions(settings: Settings) -> _Questions:
 
 
 def _ask_postgres(dsn: str) -> None:
-    connect(dsn, "syncline-status").close()
+    postgres.connect(dsn, "syncline-status").close()
 
 
 def _postgres_address(dsn: str) -> str:
@@ -75,7 +74,7 @@ def _other_questions(settings: Settings) -> _Questions:
         admin.list_topics(timeout=TIMEOUT_SECONDS)
 
     def ask_elasticsearch() -> None:
-        with Elasticsearch(elasticsearch_url, request_timeout=TIMEOUT_SECONDS, max_retries=0) as client:
+        with elasticsearch.connect(elasticsearch_url, TIMEOUT_SECONDS) as client:
             client.indices.exists_alias(name=settings.search_alias)
 
     return {
@@ -93,6 +92,6 @@ def _url_address(url: str) -> str:
 def _error_of(question: Callable[[], object]) -> str | None:
     try:
         question()
-    except (SynclineError, KafkaException, ApiError, TransportError, RedisError) as error:
+    except (SynclineError, KafkaException, *elasticsearch.FAILURES, RedisError) as error:
         return str(error).strip().splitlines()[0]
     return None

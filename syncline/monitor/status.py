@@ -6,18 +6,19 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
-from psycopg import sql
+from psycopg.sql import SQL, Identifier
 
 from syncline.model.errors import SynclineError
 from syncline.model.steps import END_TO_END
+from syncline.monitor import sql
 from syncline.monitor.freshness import lowest_watermark_us
 from syncline.monitor.latency_report import read_counts, read_step_latencies
 from syncline.monitor.log_lag import LogLag, log_lag
 from syncline.monitor.servers import ServerAnswer, ask_servers
-from syncline.monitor.statements import statement
 from syncline.policies.ownership import policies_by_topic
 from syncline.postgres import Connection, connect, raise_typed
 from syncline.settings import Settings
+from syncline.statements import statement
 
 RELAY, SEARCH = "outbox_relay", "catalog_search"
 SIGN_OF_LIFE = timedelta(seconds=10)
@@ -158,7 +159,7 @@ def _life(connection: Connection, flow: str, now: datetime) -> _Life:
 
     A failure ends a flow unless one of its workers writes after it, as another relay does that took over.
     """
-    workers = connection.execute(statement("flow_workers"), {"flow": flow}).fetchall()
+    workers = connection.execute(statement(sql, "flow_workers"), {"flow": flow}).fetchall()
     failed_id, failed_at, error = _one(connection, "flow_failure", flow, (0, None, None))
     last_error_at = None if failed_at is None else _utc(failed_at)
     at_work = [
@@ -179,7 +180,8 @@ def _life(connection: Connection, flow: str, now: datetime) -> _Life:
 def _relay_reached_us(connection: Connection, settings: Settings, now: datetime) -> int | None:
     """The time up to which all outboxes are published. Whichever relay said the latest is right."""
     reached: dict[str, int] = {}
-    for _, _, recorded_at, watermarks, _, _ in connection.execute(statement("flow_workers"), {"flow": RELAY}):
+    workers = connection.execute(statement(sql, "flow_workers"), {"flow": RELAY})
+    for _, _, recorded_at, watermarks, _, _ in workers:
         if now - recorded_at <= SIGN_OF_LIFE:
             for outbox, time_us in watermarks.items():
                 reached[outbox] = max(time_us, reached.get(outbox, time_us))
@@ -194,7 +196,7 @@ def _waiting_in_outboxes(settings: Settings) -> _Waiting:
     for schema, dsn in settings.source_dsns.items():
         try:
             with connect(dsn, "syncline-status") as connection:
-                query = sql.SQL(_OUTBOX).format(outbox=sql.Identifier(schema, "outbox"))
+                query = SQL(_OUTBOX).format(outbox=Identifier(schema, "outbox"))
                 count, oldest_epoch = connection.execute(query).fetchone() or (0, None)
         except (SynclineError, psycopg.Error):
             # The server's own line tells why; a missing table shows as unknown here.
@@ -228,7 +230,7 @@ def _first_not_running(flows: Iterable[str], lives: dict[str, _Life]) -> str | N
 
 
 def _one(connection: Connection, name: str, flow: str, default: Sequence[Any] = (0,)) -> Sequence[Any]:
-    return connection.execute(statement(name), {"flow": flow}).fetchone() or default
+    return connection.execute(statement(sql, name), {"flow": flow}).fetchone() or default
 
 
 def _utc(time: datetime) -> datetime:

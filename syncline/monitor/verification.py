@@ -9,6 +9,7 @@ for ``settle``. What is left then differs, unless it waits in quarantine.
 import heapq
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import groupby
@@ -103,7 +104,10 @@ def verify(
 def verify_catalog_search(settings: Settings, settle: timedelta, shown: int | None) -> VerificationReport:
     report = VerificationReport("catalog_search")
     url = settings.elasticsearch_url.get_secret_value()
-    with SearchSources(settings.source_dsns) as sources, SearchCopy(url, settings.search_alias) as copy:
+    with (
+        closing(SearchSources(settings.source_dsns)) as sources,
+        closing(SearchCopy(url, settings.search_alias)) as copy,
+    ):
         suspects = _first_pass(sources, copy, report)
         dsn = settings.postgres_dsn.get_secret_value()
         _settle(suspects, sources, copy, dsn, settle, report, shown)

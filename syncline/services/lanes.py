@@ -13,10 +13,12 @@ import psycopg
 from psycopg.errors import DeadlockDetected, SerializationFailure
 
 from syncline.postgres import Connection
+from syncline.services import sql
 from syncline.services.connection import connect_as, errors_by_class
-from syncline.services.statements import STATEMENTS
 from syncline.services.workload import LANES, Statement, Transaction, schema_of
+from syncline.statements import named_statements
 
+STATEMENTS = named_statements(sql, "shop")
 _ATTEMPTS = 5
 _LOOK_SECONDS = 0.1
 _MOST_AT_ONCE = 20

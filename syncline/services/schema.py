@@ -5,13 +5,13 @@ transaction and may be repeated: what exists stays, functions and triggers are b
 """
 
 from collections.abc import Iterable, Mapping
-from importlib import resources
 
 import psycopg
 
 from syncline.model.errors import BadCredentials, Misconfigured
 from syncline.postgres import connect
 from syncline.services import sql
+from syncline.statements import statement
 
 SCHEMAS = ("catalog", "pricing", "warehouse")
 """The services, each with a schema, a role and an outbox of its own."""
@@ -61,4 +61,4 @@ def install_all(dsns: Mapping[str, str], *, notify: bool = True) -> None:
 
 
 def _sql(name: str) -> str:
-    return (resources.files(sql) / f"{name}.sql").read_text(encoding="utf-8").strip()
+    return statement(sql, name).decode().strip()

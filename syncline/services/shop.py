@@ -14,8 +14,7 @@ from typing import Any
 
 from syncline.model.errors import Misconfigured
 from syncline.services.connection import connect_as, errors_by_class
-from syncline.services.lanes import Lanes
-from syncline.services.statements import STATEMENTS
+from syncline.services.lanes import STATEMENTS, Lanes
 from syncline.services.workload import Mix, Offer, Workload, merged
 from syncline.stopping import Stop
 

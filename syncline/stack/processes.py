@@ -49,7 +49,7 @@ class ServerProcesses:
 
     def main(self) -> psutil.Process | None:
         """The process that was started, if it still runs."""
-        _reap()
+        reap_ended()
         try:
             record = json.loads(self._record.read_text())
             process = psutil.Process(record["pid"])
@@ -106,5 +106,6 @@ class ServerProcesses:
         return process if is_own else None
 
 
-def _reap() -> None:
+def reap_ended() -> None:
+    """Take leave of the servers that this process started and that have ended, whoever ended them."""
     _started[:] = [child for child in _started if child.poll() is None]

@@ -17,6 +17,7 @@ from syncline.stack.artifacts import DownloadFailed, cache_folder
 from syncline.stack.elasticsearch import Elasticsearch
 from syncline.stack.kafka import Kafka
 from syncline.stack.postgres import Postgres
+from syncline.stack.processes import reap_ended
 from syncline.stack.progress import Progress, Silent
 from syncline.stack.redis import Redis
 from syncline.stack.server import Addresses, Server, ServerStatus
@@ -56,9 +57,12 @@ class Stack:
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
-        # Leaving the block closes the watchdog's input, which makes it stop the servers.
-        with watchdog:
-            yield self.up(progress)
+        try:
+            # Leaving the block closes the watchdog's input, which makes it stop the servers.
+            with watchdog:
+                yield self.up(progress)
+        finally:
+            reap_ended()
 
     def down(self) -> None:
         """Stop all servers and leave no process; the data stays."""

@@ -17,6 +17,7 @@ from psycopg import conninfo, sql
 from redis import Redis
 
 from syncline.flow_processes import FlowProcesses
+from syncline.kafka import CLIENT_LOG
 from syncline.model.errors import Unavailable
 from syncline.monitor.freshness import wait_until_fresh
 from syncline.monitor.verification import VerificationReport, verify
@@ -77,16 +78,17 @@ class World:
     def elasticsearch(self) -> Elasticsearch:
         return Elasticsearch(self.settings.elasticsearch_url.get_secret_value())
 
-    def published(self) -> list[list[Published]]:
+    def published(self, *, committed: bool) -> list[list[Published]]:
         """All messages of the relay, partition by partition, in the order of the log."""
         consumer = Consumer(
             {
                 "bootstrap.servers": self.settings.kafka_bootstrap_servers,
                 "group.id": str(uuid4()),
                 "enable.partition.eof": True,
-                "isolation.level": "read_committed",
+                "isolation.level": "read_committed" if committed else "read_uncommitted",
                 "enable.auto.commit": False,
-            }
+            },
+            logger=CLIENT_LOG,
         )
         topics = policies_by_topic(self.settings.topic_prefix)
         places = [

@@ -14,10 +14,10 @@ ROOMS = ("dataflows", "sources", "operators", "sinks", "syncline", "bench")
 
 MODEL = {"syncline.model"}
 POLICIES = {"syncline.policies"} | MODEL
-TOOLS = {"syncline.clock", "syncline.stopping", "syncline.retrying"} | MODEL
+TOOLS = {"syncline.clock", "syncline.stopping", "syncline.retrying", "syncline.asking"} | MODEL
 """What any part of the data path may use: no settings, no servers."""
-SERVERS = {"syncline.postgres", "syncline.kafka"}
-"""How what servers answer is told by class; operators know no server."""
+SERVERS = {"syncline.postgres", "syncline.kafka", "syncline.elasticsearch", "syncline.statements"}
+"""What servers are asked, and how what they answer is told by class; operators know no server."""
 DATA_PATH = {"dataflows", "sources", "operators", "sinks"} | SERVERS | POLICIES | TOOLS
 AROUND_A_FLOW = {"syncline.settings", "syncline.health", "syncline.process"}
 ANYTHING = {"syncline", *ROOMS}
@@ -27,11 +27,14 @@ ALLOWED: dict[str, set[str]] = {
     "syncline.policies": POLICIES,
     "syncline.clock": set(),
     "syncline.stopping": set(),
+    "syncline.statements": set(),
     "syncline.settings": MODEL,
     "syncline.retrying": TOOLS,
+    "syncline.asking": TOOLS,
     "syncline.health": MODEL,
     "syncline.postgres": MODEL,
     "syncline.kafka": MODEL,
+    "syncline.elasticsearch": MODEL,
     "syncline.process": AROUND_A_FLOW | TOOLS,
     # Stores are known to operators by the model's protocol alone.
     "operators": {"operators"} | POLICIES | TOOLS,

@@ -1,5 +1,6 @@
 """What no file of the project may hold: stand-ins for servers, hosts of registries, paths of one machine."""
 
+import ast
 import re
 import subprocess
 from pathlib import Path
@@ -66,6 +67,23 @@ def test_no_file_names_a_package_registry(pattern: re.Pattern[str]) -> None:
         for path, content in FILES.items()
         for match in pattern.findall(content)
         if not match.startswith(tuple(ALLOWED_REGISTRIES))
+    }
+
+    assert found == set()
+
+
+def test_every_client_of_kafka_is_told_where_to_log() -> None:
+    """By itself librdkafka writes to standard error, when the broker has gone before it."""
+    found = {
+        f"{path}:{call.lineno}"
+        for path, content in FILES.items()
+        if path.suffix == ".py" and path.parts[0] != "bench"
+        for call in ast.walk(ast.parse(content))
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Name)
+        and call.func.id in {"AdminClient", "Consumer", "Producer"}
+        and not any(keyword.arg == "logger" for keyword in call.keywords)
+        and "'log_level': 0" not in ast.unparse(call)
     }
 
     assert found == set()

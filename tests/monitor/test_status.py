@@ -8,10 +8,12 @@ from uuid import UUID
 import orjson
 import psycopg
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from psycopg.types.json import Jsonb
 
+from syncline.kafka import CLIENT_LOG
 from syncline.model import envelope
+from syncline.model.errors import Unavailable
 from syncline.model.latency import LatencyHistogram
 from syncline.model.message import Record
 from syncline.monitor.log_lag import log_lag
@@ -218,13 +220,47 @@ def test_what_waits_in_kafka_are_changes_alone(search: Flow, own: Settings) -> N
     assert (status.oldest_waiting_seconds or 0) > 1_000_000_000
 
     group = f"{own.topic_prefix}-catalog_search"
-    consumer = Consumer({"bootstrap.servers": own.kafka_bootstrap_servers, "group.id": group})
+    consumer = Consumer(
+        {"bootstrap.servers": own.kafka_bootstrap_servers, "group.id": group}, logger=CLIENT_LOG
+    )
     consumer.commit(offsets=[TopicPartition(topic, 0, 2)], asynchronous=False)
     assert search.status().waiting == {"Kafka": 2}
     consumer.commit(offsets=[TopicPartition(topic, 0, 5)], asynchronous=False)
     consumer.close()
     status = search.status()
     assert (status.waiting, status.oldest_waiting_seconds) == ({"Kafka": 0}, None)
+
+
+class _Hesitant(Consumer):
+    """On a broker that makes its topic of the groups' offsets at the first question for them."""
+
+    asked = 0
+
+    def committed(self, partitions: list[TopicPartition], timeout: float = -1) -> list[TopicPartition]:
+        _Hesitant.asked += 1
+        if _Hesitant.asked < 3:
+            raise KafkaException(KafkaError(KafkaError.NOT_COORDINATOR))
+        return super().committed(partitions, timeout=timeout)
+
+
+def test_a_broker_that_has_just_started_is_given_a_moment(
+    own: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("syncline.monitor.log_lag.Consumer", _Hesitant)
+    monkeypatch.setattr(_Hesitant, "asked", 0)
+    topics = list(policies_by_topic(own.topic_prefix))
+    assert log_lag(own.kafka_bootstrap_servers, "monitor-nobody", topics).uncounted_records == 0
+    assert _Hesitant.asked == 3
+
+
+def test_a_broker_that_knows_nothing_of_a_group_is_not_waited_for_long(
+    own: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("syncline.monitor.log_lag.Consumer", _Hesitant)
+    monkeypatch.setattr("syncline.monitor.log_lag.COORDINATOR_SECONDS", 0)
+    monkeypatch.setattr(_Hesitant, "asked", 0)
+    with pytest.raises(Unavailable, match="how far the flow has read"):
+        log_lag(own.kafka_bootstrap_servers, "monitor-nobody", list(policies_by_topic(own.topic_prefix)))
 
 
 def test_what_there_was_no_time_to_count_is_said(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,6 +303,13 @@ def test_a_server_that_is_away_is_named(search: Flow, own: Settings) -> None:
     ]
     assert len(status.flows) == 2
     assert b"secret" not in orjson.dumps(status)
+
+
+def test_an_address_that_is_none_is_told(own: Settings) -> None:
+    [server] = read_status(but(own, elasticsearch_url="localhost")).silent_servers
+    assert server.name == "elasticsearch"
+    assert server.error is not None
+    assert server.error.startswith("elasticsearch_url: URL must include")
 
 
 def test_without_a_source_its_outbox_is_unknown(relay: Flow, own: Settings) -> None:

@@ -19,7 +19,7 @@ from syncline.settings import Settings
 from tests.changes import payload, product
 from tests.log import Log, record
 from tests.process.running import Running
-from tests.road import Road
+from tests.road import Road, port_of
 from tests.services.database import Database
 from tests.waiting import eventually
 
@@ -61,10 +61,6 @@ def read_so_far(folder: Path) -> dict[tuple[str, int], int]:
         if step == "catalog_search.changes"
         for topic, offset in state["offsets"].items()
     }
-
-
-def port_of(url: str) -> int:
-    return int(url.rpartition(":")[2].partition("/")[0])
 
 
 def get(port: int, path: str) -> tuple[int, str]:
@@ -146,6 +142,56 @@ def test_a_stop_while_elasticsearch_has_gone_away(own: Settings, log: Log, runni
         again = running.start("catalog_search")
         eventually(lambda: is_indexed(own, "held"), what="the change that was held")
         assert again.end(signal.SIGTERM) < TO_END_S
+
+
+def test_a_stop_while_elasticsearch_has_never_answered(own: Settings, running: Running) -> None:
+    with Road(port_of(own.elasticsearch_url.get_secret_value())) as road:
+        road.silence()
+        flow = running.start("catalog_search", elasticsearch_url=f"http://{road.address}")
+        eventually(lambda: road.swallowed_bytes, what="the first question")
+        assert flow.end(signal.SIGTERM) < TO_END_S
+        assert flow.outcome() == 0, flow.text
+        assert "Traceback" not in flow.text
+
+
+@pytest.mark.parametrize("changes", [1, 1_000], ids=["in the worker", "in the background"])
+def test_a_stop_while_elasticsearch_has_ceased_to_answer(
+    own: Settings, log: Log, running: Running, changes: int
+) -> None:
+    with Road(port_of(own.elasticsearch_url.get_secret_value())) as road:
+        produce(log, own, f"answered-{changes}")
+        flow = running.start("catalog_search", elasticsearch_url=f"http://{road.address}")
+        eventually(lambda: is_indexed(own, f"answered-{changes}"), what="the index")
+        road.silence()
+        skus = [f"silence-{changes}-{n}" for n in range(changes)]
+        produce(log, own, *skus)
+        eventually(lambda: road.swallowed_bytes, what="a write")
+        assert flow.end(signal.SIGTERM) < TO_END_S
+        assert flow.outcome() == 0, flow.text
+        assert "Traceback" not in flow.text
+        assert not is_indexed(own, skus[-1])
+    again = running.start("catalog_search")
+    eventually(lambda: all(is_indexed(own, sku) for sku in skus[-3:]), what="the changes that were held")
+    again.end(signal.SIGTERM)
+
+
+def test_elasticsearch_that_comes_later_is_waited_for(own: Settings, log: Log, running: Running) -> None:
+    with Road(port_of(own.elasticsearch_url.get_secret_value()), is_open=False) as road:
+        produce(log, own, "later")
+        flow = running.start("catalog_search", elasticsearch_url=f"http://{road.address}")
+        flow.await_event("holding the place", doing="asking the store who it is")
+        road.open()
+        eventually(lambda: is_indexed(own, "later"), what="the index")
+        assert flow.end(signal.SIGTERM) < TO_END_S
+
+
+def test_a_missing_index_is_told_before_there_is_a_change(running: Running) -> None:
+    [closed] = free_ports(1)
+    flow = running.start(
+        "catalog_search", search_alias="own-nowhere", kafka_bootstrap_servers=f"127.0.0.1:{closed}"
+    )
+    assert flow.outcome() == 1, flow.text
+    _assert_one_line(flow.text, "MissingResource: the alias own-nowhere does not exist; run: syncline setup")
 
 
 def test_a_stop_while_kafka_was_never_there(running: Running) -> None:

@@ -5,6 +5,7 @@ import logging
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,9 +15,13 @@ import psycopg
 import pytest
 import structlog
 from bytewax.errors import BytewaxRuntimeError
+from elastic_transport import ApiResponseMeta, HttpHeaders, NodeConfig
+from elasticsearch import ApiError, ConnectionTimeout, SerializationError, TransportError
+from elasticsearch import ConnectionError as ElasticConnectionError
 from psycopg import conninfo, errors
 
-from syncline import postgres
+from syncline import elasticsearch, postgres
+from syncline.asking import Asking
 from syncline.health import Health, application
 from syncline.model.errors import (
     BadCredentials,
@@ -32,6 +37,7 @@ from syncline.retrying import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, hold_pla
 from syncline.settings import Settings
 from syncline.stopping import Stop
 from tests.road import Road
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -119,6 +125,47 @@ def test_a_wait_ends_with_its_time_or_with_a_stop() -> None:
     begun = time.monotonic()
     stop.wait(30)
     assert time.monotonic() - begun < 1
+
+
+def threads_that_ask() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "ask"]
+
+
+def test_an_answer_is_passed_on_whatever_it_is() -> None:
+    def fail() -> None:
+        raise MissingResource("gone")
+
+    stop = Stop()
+    asking = Asking(stop)
+    assert asking(lambda: 7) == 7
+    with pytest.raises(MissingResource, match="gone"):
+        asking(fail)
+    stop.request()
+    assert asking(lambda: 7) == 7, "there is a while left for a last write"
+    assert len(threads_that_ask()) == 1
+    asking.close()
+    eventually(lambda: not threads_that_ask(), what="the end of the thread")
+
+
+def test_a_call_that_is_silent_is_let_go_of_a_while_after_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("syncline.stopping.LET_GO_SECONDS", 0.5)
+    stop, answer = Stop(), threading.Event()
+    asking = Asking(stop)
+
+    def ask() -> bool:
+        stop.request()
+        return answer.wait(60)
+
+    begun = time.monotonic()
+    with pytest.raises(Unavailable, match="a stop was requested"):
+        asking(ask)
+    assert 0.5 <= time.monotonic() - begun < 5
+    called: list[None] = []
+    with pytest.raises(Unavailable, match="a stop was requested"):
+        asking(lambda: called.append(None))
+    assert called == [], "nothing more is begun"
+    answer.set()
+    asking.close()
 
 
 SLEEPER = """
@@ -279,6 +326,36 @@ def test_a_log_level_that_is_none_is_told(logs: Callable[[], list[dict[str, Any]
 def test_errors_of_postgresql_have_a_class(error: psycopg.Error, kind: type[SynclineError]) -> None:
     with pytest.raises(kind, match="writing: ") as told:
         postgres.raise_typed(error, "writing")
+    assert type(told.value) is kind
+    assert told.value.__cause__ is error
+
+
+def answered(status: int, kind: str = "an_error") -> ApiError:
+    node = NodeConfig("http", "127.0.0.1", 9200)
+    return ApiError(kind, ApiResponseMeta(status, "1.1", HttpHeaders(), 0.0, node), {})
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ElasticConnectionError("refused"), Unavailable),
+        (ConnectionTimeout("timed out"), Unavailable),
+        (SerializationError("a page of a proxy"), FatalError),
+        (answered(429), Unavailable),
+        (answered(503), Unavailable),
+        (answered(401), BadCredentials),
+        (answered(403), BadCredentials),
+        (answered(404, "index_not_found_exception"), MissingResource),
+        (answered(404, "search_context_missing_exception"), Unavailable),
+        (answered(400), FatalError),
+        (answered(500), FatalError),
+    ],
+)
+def test_errors_of_elasticsearch_have_a_class(
+    error: ApiError | TransportError, kind: type[SynclineError]
+) -> None:
+    with pytest.raises(kind) as told:
+        elasticsearch.raise_typed(error, "products")
     assert type(told.value) is kind
     assert told.value.__cause__ is error
 

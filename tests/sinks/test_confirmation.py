@@ -298,7 +298,7 @@ def test_the_relay_counts_what_it_published(dsn: str) -> None:
         OutboxRow(seq, str(seq), "product", "A", "updated", b"{}", commit_us, NOON_US)
         for seq, commit_us in ((7, NOON_US + 5), (9, None))
     )
-    batch = OutboxBatch("catalog", 3, published, (), NOON_US + 2_000, NOON_US + 1, ("t",))
+    batch = OutboxBatch("catalog", 3, published, (), NOON_US + 2_000, NOON_US + 1, ("t",), commit=True)
     refused = Failure("publish", change_message("product", product()), Refused())
     sink = RelayConfirmation("relay", dsn, interval=ALWAYS).build("confirm", 0, 1)
     sink.write_batch(

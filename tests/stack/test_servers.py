@@ -21,6 +21,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from elasticsearch import Elasticsearch
 
+from syncline.kafka import CLIENT_LOG
 from syncline.model.errors import Misconfigured, ServerDidNotStart
 from syncline.settings import Settings, embedded_addresses_file
 from syncline.stack.kafka import LARGEST_MESSAGE
@@ -82,10 +83,11 @@ def test_a_wrong_password_is_refused(settings: Settings) -> None:
 
 
 def produce(servers: str, topic: str, value: bytes) -> None:
-    admin = AdminClient({"bootstrap.servers": servers})
+    admin = AdminClient({"bootstrap.servers": servers}, logger=CLIENT_LOG)
     admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(30)
     failures: list[object] = []
-    producer = Producer({"bootstrap.servers": servers, "message.max.bytes": LARGEST_MESSAGE, "acks": "all"})
+    configuration = {"bootstrap.servers": servers, "message.max.bytes": LARGEST_MESSAGE, "acks": "all"}
+    producer = Producer(configuration, logger=CLIENT_LOG)
     producer.produce(topic, value, on_delivery=lambda error, _: failures.append(error))
     assert producer.flush(30) == 0
     assert failures == [None]
@@ -93,7 +95,8 @@ def produce(servers: str, topic: str, value: bytes) -> None:
 
 def consume(servers: str, topic: str) -> bytes | None:
     consumer = Consumer(
-        {"bootstrap.servers": servers, "group.id": topic, "auto.offset.reset": "earliest", "log_level": 0}
+        {"bootstrap.servers": servers, "group.id": topic, "auto.offset.reset": "earliest"},
+        logger=CLIENT_LOG,
     )
     consumer.subscribe([topic])
     try:
@@ -248,6 +251,19 @@ def test_servers_do_not_outlive_the_process_that_they_are_for(quick: Stack) -> N
         assert processes(quick)
         process.kill()
     eventually(lambda: not processes(quick))
+
+
+def test_the_process_that_they_are_for_ends_without_a_word_of_them(quick: Stack) -> None:
+    """In Python's development mode, which tells of every process that nobody waited for."""
+    program = (
+        "from pathlib import Path; from syncline.stack.stack import Stack\n"
+        f"with Stack(Path({str(quick.home)!r}), {QUICK}).while_this_process_lives(): pass"
+    )
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not processes(quick)
 
 
 def test_a_corrupt_data_folder_names_the_log_and_shows_its_end(quick: Stack) -> None:

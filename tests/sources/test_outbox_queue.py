@@ -1,21 +1,22 @@
 """The outbox as a queue: everything that was committed, in order, once, by one relay at a time."""
 
+import itertools
 import select
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import orjson
 import pytest
 from psycopg import conninfo
 
 from sinks.kafka import KafkaTransactions, Publish
-from sources.outbox import Outbox, OutboxSettings
+from sources.outbox_queue import Outbox, OutboxSettings
 from syncline.clock import system_clock_us
-from syncline.model.errors import BadCredentials, Fenced, MissingResource
+from syncline.model.errors import BadCredentials, Fenced, MissingResource, Unavailable
 from syncline.model.message import Message
 from syncline.model.outbox import OutboxBatch, OutboxRow, Publication
 from syncline.policies.ownership import ENTITIES
@@ -41,6 +42,7 @@ class Relay:
         batch_rows: int = 100,
         watermarks: bool = False,
         poll_interval: timedelta = timedelta(0),
+        commit_interval: timedelta = timedelta(days=1),
     ) -> None:
         self.topic = TOPICS[schema](settings.topic_prefix)
         self.transactions = KafkaTransactions(
@@ -55,6 +57,7 @@ class Relay:
                 generation=settings.generation,
                 batch_rows=batch_rows,
                 batch_interval=timedelta(0),
+                commit_interval=commit_interval,
                 poll_interval=poll_interval,
                 watermark_interval=timedelta(0) if watermarks else timedelta(days=1),
             ),
@@ -85,6 +88,13 @@ class Relay:
         return publication
 
     def drain(self) -> list[OutboxRow]:
+        """Publish all that is there, and commit it as before a stop."""
+        rows = self.publish_all()
+        if last := self.outbox.last_batch():
+            self.outbox.settle(self.publish(last))
+        return rows
+
+    def publish_all(self) -> list[OutboxRow]:
         rows: list[OutboxRow] = []
         while publication := self.step():
             assert publication.error is None
@@ -106,12 +116,20 @@ def relay(relay_of: Callable[..., Relay]) -> Relay:
     return relay_of()
 
 
+class Since(Protocol):
+    def __call__(self, *, committed: bool = True) -> list[Message]: ...
+
+
 @pytest.fixture
-def since(log: Log, own: Settings) -> Callable[[], list[Message]]:
-    """What came to the log since the test began."""
+def since(log: Log, own: Settings) -> Since:
+    """What came to the log since the test began; all that was acknowledged, or what is committed."""
     topics = [policy.topic(own.topic_prefix) for policy in ENTITIES]
-    seen = {message.position for message in log.read(*topics)}
-    return lambda: [message for message in log.read(*topics) if message.position not in seen]
+    seen = {message.position for message in log.read(*topics, committed=False)}
+
+    def read(*, committed: bool = True) -> list[Message]:
+        return [m for m in log.read(*topics, committed=committed) if m.position not in seen]
+
+    return read
 
 
 def add(*skus: str) -> str:
@@ -127,7 +145,8 @@ def cut_off(database: Database) -> None:
     """End the connection of the relay that holds the lock."""
     [(ended,)] = database.ask(
         "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid) "
-        "WHERE application_name = 'syncline-relay-catalog' AND locktype = 'advisory' AND granted"
+        "WHERE application_name = 'syncline-relay-catalog' AND locktype = 'advisory' AND granted "
+        "AND datname = current_database()"
     )
     assert ended
 
@@ -150,7 +169,7 @@ def microseconds(database: Database, query: str) -> int:
 
 
 def test_rows_are_published_in_their_order_with_all_that_is_known_of_them(
-    relay: Relay, database: Database, since: Callable[[], list[Message]]
+    relay: Relay, database: Database, since: Since
 ) -> None:
     database.write(
         "catalog", add("A", "B"), "UPDATE catalog.products SET name = '🦆'", "DELETE FROM catalog.products"
@@ -182,9 +201,7 @@ def test_rows_are_published_in_their_order_with_all_that_is_known_of_them(
     assert database.outbox("catalog") == []
 
 
-def test_the_payload_travels_as_it_was_committed(
-    relay: Relay, database: Database, since: Callable[[], list[Message]]
-) -> None:
+def test_the_payload_travels_as_it_was_committed(relay: Relay, database: Database, since: Since) -> None:
     database.write(
         "catalog",
         "INSERT INTO catalog.products (sku, attributes) VALUES ('Ä🦆', '{\"n\": 12345678901234567890}')",
@@ -227,7 +244,7 @@ def test_a_transaction_that_somebody_left_open_delays_nothing(relay: Relay, data
 
 
 def test_changes_of_an_entity_come_in_the_order_of_its_versions_whoever_waited(
-    relay: Relay, database: Database, since: Callable[[], list[Message]]
+    relay: Relay, database: Database, since: Since
 ) -> None:
     database.write("catalog", add("A"))
     with database.connect("catalog", autocommit=False) as first, database.connect("catalog") as second:
@@ -243,7 +260,7 @@ def test_changes_of_an_entity_come_in_the_order_of_its_versions_whoever_waited(
 
 
 def test_a_late_commit_amid_a_backlog_keeps_the_order_of_its_entity(
-    database: Database, relay_of: Callable[..., Relay], since: Callable[[], list[Message]]
+    database: Database, relay_of: Callable[..., Relay], since: Since
 ) -> None:
     with database.connect("catalog", autocommit=False) as slow:
         slow.execute(add("X").encode())
@@ -270,8 +287,222 @@ def test_a_large_backlog_goes_in_batches_and_in_order(own: Settings, database: D
     assert rows == sorted(rows)
 
 
+def sharing(relay: Relay) -> Relay:
+    """The relay, past the careful beginning of its tenure."""
+    assert relay.publish_all() == []
+    return relay
+
+
+def step(relay: Relay) -> tuple[list[str], bool]:
+    """What the next batch holds, and whether the transaction ends with it."""
+    publication = relay.step()
+    assert publication is not None
+    assert publication.error is None
+    return skus(list(publication.batch.rows)), publication.batch.commit
+
+
+def keys(messages: list[Message]) -> list[str]:
+    """In the order of the outbox."""
+    return [
+        (message.key or b"").decode()
+        for message in sorted(messages, key=lambda message: int(header(message, "seq") or 0))
+    ]
+
+
+def test_rows_are_read_at_once_and_leave_when_their_transaction_is_committed(
+    relay: Relay, database: Database, since: Since
+) -> None:
+    sharing(relay)
+    for sku in ("A", "B"):
+        database.write("catalog", add(sku))
+        assert step(relay) == ([sku], False)
+    assert keys(since(committed=False)) == ["A", "B"]
+    assert since() == []
+    assert len(database.outbox("catalog")) == 2
+    last = relay.outbox.last_batch()
+    assert last is not None
+    assert (last.rows, last.commit) == ((), True)
+    publication = relay.publish(last)
+    assert keys(since()) == ["A", "B"]
+    assert len(database.outbox("catalog")) == 2
+    relay.outbox.settle(publication)
+    assert database.outbox("catalog") == []
+    assert relay.outbox.last_batch() is None
+
+
+def test_what_waits_for_its_commit_is_not_read_again_and_takes_no_other_row_s_place(
+    relay_of: Callable[..., Relay], database: Database
+) -> None:
+    relay = relay_of(batch_rows=3)
+    # It was there at each read, which so tells nothing of what may still appear.
+    with database.connect("catalog", autocommit=False) as open_transaction:
+        open_transaction.execute("SELECT pg_current_xact_id()")
+        sharing(relay)
+        for sku in ("A", "B"):
+            database.write("catalog", add(sku))
+            assert step(relay) == ([sku], False)
+        assert relay.step() is None
+        database.write("catalog", add("C", "D"))
+        assert step(relay) == (["C", "D"], True)
+    assert database.outbox("catalog") == []
+
+
+def test_an_outbox_that_has_gone_idle_is_committed_when_that_is_due(
+    relay_of: Callable[..., Relay], database: Database, since: Since
+) -> None:
+    relay = sharing(relay_of(commit_interval=timedelta(seconds=1), poll_interval=timedelta(days=1)))
+    database.write("catalog", add("A"))
+    relay.outbox.tell_news()
+    assert step(relay) == (["A"], False)
+    eventually(lambda: relay.outbox.due_in_seconds == 0, seconds=5, what="the commit's time")
+    assert step(relay) == ([], True)
+    assert keys(since()) == ["A"]
+    assert database.outbox("catalog") == []
+    assert relay.outbox.due_in_seconds > 60
+
+
+def test_a_busy_outbox_is_committed_when_that_is_due(
+    relay_of: Callable[..., Relay], database: Database
+) -> None:
+    relay = sharing(relay_of(commit_interval=timedelta(seconds=1), batch_rows=1_000))
+    database.write("catalog", add("A"))
+    assert step(relay) == (["A"], False)
+    numbers = itertools.count()
+
+    def has_committed() -> bool:
+        database.write("catalog", add(f"B{next(numbers)}"))
+        return step(relay)[1]
+
+    eventually(has_committed, seconds=5, what="the commit")
+    assert database.outbox("catalog") == []
+
+
+def test_a_watermark_is_committed_at_once(relay_of: Callable[..., Relay], database: Database) -> None:
+    relay = relay_of(watermarks=True)
+    step(relay)
+    database.write("catalog", add("A"))
+    assert step(relay) == (["A"], True)
+    assert database.outbox("catalog") == []
+
+
+def test_no_transaction_is_shared_before_the_outbox_was_drained_nor_in_a_backlog(
+    relay_of: Callable[..., Relay], database: Database
+) -> None:
+    relay = relay_of(batch_rows=2)
+    for _ in range(2):
+        database.write("catalog", add("A", "B"), add("C"))
+        assert step(relay) == (["A", "B"], True)
+        assert step(relay) == (["C"], True)
+        assert database.outbox("catalog") == []
+        assert relay.step() is None
+        database.write("catalog", "DELETE FROM catalog.products")
+        relay.drain()
+    database.write("catalog", add("D"))
+    assert step(relay) == (["D"], False)
+
+
+def test_without_a_commit_interval_each_batch_has_its_own_transaction(
+    relay_of: Callable[..., Relay], database: Database
+) -> None:
+    relay = sharing(relay_of(commit_interval=timedelta(0)))
+    for sku in ("A", "B"):
+        database.write("catalog", add(sku))
+        assert step(relay) == ([sku], True)
+        assert database.outbox("catalog") == []
+
+
+def test_no_more_rows_wait_for_a_commit_than_a_batch_may_hold(
+    relay_of: Callable[..., Relay], database: Database
+) -> None:
+    relay = sharing(relay_of(batch_rows=3))
+    for sku, commit in (("A", False), ("B", False), ("C", True), ("D", False)):
+        database.write("catalog", add(sku))
+        assert step(relay) == ([sku], commit)
+    assert [row.aggregateid for row in database.outbox("catalog")] == ["D"]
+
+
+def test_a_late_commit_with_a_lower_number_is_published_beside_what_waits_for_its_commit(
+    relay: Relay, database: Database, since: Since
+) -> None:
+    sharing(relay)
+    with database.connect("catalog", autocommit=False) as slow:
+        slow.execute(add("early").encode())
+        database.write("catalog", add("late"))
+        assert step(relay) == (["late"], False)
+        slow.commit()
+    database.write("catalog", "UPDATE catalog.products SET name = 'second' WHERE sku = 'early'")
+    assert step(relay) == (["early", "early"], False)
+    assert relay.drain() == []
+    assert keys(since()) == ["early", "late", "early"]
+    assert database.outbox("catalog") == []
+
+
+def test_a_relay_that_lost_its_connection_with_a_transaction_open_publishes_it_anew(
+    relay: Relay, database: Database, since: Since
+) -> None:
+    sharing(relay)
+    for sku in ("A", "B"):
+        database.write("catalog", add(sku))
+        assert step(relay) == ([sku], False)
+    cut_off(database)
+    database.write("catalog", add("C"))
+    again = next_step(relay)
+    assert (skus(list(again.batch.rows)), again.batch.commit) == (["A", "B", "C"], True)
+    assert keys(since(committed=False)) == ["A", "A", "B", "B", "C"]
+    assert keys(since()) == ["A", "B", "C"]
+    assert database.outbox("catalog") == []
+
+
+def test_a_standby_takes_over_what_was_not_committed_and_the_other_cannot_commit_it(
+    relay: Relay, relay_of: Callable[..., Relay], database: Database, since: Since
+) -> None:
+    sharing(relay)
+    database.write("catalog", add("A"))
+    assert step(relay) == (["A"], False)
+    held = relay.outbox.last_batch()
+    assert held is not None
+    cut_off(database)
+    standby = relay_of()
+    assert skus(list(next_step(standby).batch.rows)) == ["A"]
+    database.write("catalog", "UPDATE catalog.products SET name = 'newer'")
+    assert step(standby) == (["A"], False)
+
+    woken = relay.publish(held)
+    assert isinstance(woken.error, Fenced)
+    relay.outbox.settle(woken)
+    assert len(database.outbox("catalog")) == 1, "it removes nothing"
+    standby.drain()
+    assert [header(message, "eventType") for message in since()] == ["created", "updated"]
+    assert len({header(message, "tenure") for message in since()}) == 1
+
+
+def test_a_record_too_large_in_a_shared_transaction_is_refused_by_the_next_tenure(
+    relay: Relay, database: Database, since: Since
+) -> None:
+    sharing(relay)
+    database.write("catalog", add("A"))
+    assert step(relay) == (["A"], False)
+    with database.connect("catalog", autocommit=False) as connection:
+        connection.execute(add("B").encode())
+        connection.execute(
+            "INSERT INTO catalog.products (sku, description) VALUES ('huge', repeat('x', 17 * 1024 * 1024))"
+        )
+        connection.execute(add("C").encode())
+        connection.commit()
+    failed = relay.step()
+    assert failed is not None
+    assert isinstance(failed.error, Unavailable)
+    again = next_step(relay)
+    assert skus(list(again.batch.rows)) == ["A", "B", "huge", "C"]
+    assert [(failure.step, failure.message.key) for failure in again.refused] == [("publish", b"huge")]
+    assert database.outbox("catalog") == []
+    assert keys(since()) == ["A", "B", "C"]
+    database.write("catalog", add("D"))
+    assert step(relay) == (["D"], False)
+
+
 def test_a_second_relay_stands_by_and_takes_over_with_a_new_tenure(
-    relay_of: Callable[..., Relay], database: Database, relay: Relay, since: Callable[[], list[Message]]
+    relay_of: Callable[..., Relay], database: Database, relay: Relay, since: Since
 ) -> None:
     database.write("catalog", add("A"))
     first = relay.step()
@@ -318,7 +549,7 @@ def test_a_second_relay_stands_by_and_takes_over_with_a_new_tenure(
 
 
 def test_a_relay_that_lost_its_connection_removes_nothing_and_begins_again(
-    relay: Relay, database: Database, since: Callable[[], list[Message]]
+    relay: Relay, database: Database, since: Since
 ) -> None:
     database.write("catalog", add("A", "B"))
     batch = relay.outbox.read()
@@ -346,7 +577,7 @@ def test_a_log_that_is_away_costs_nothing(own: Settings, log: Log, database: Dat
 
 
 def test_a_watermark_follows_all_that_was_committed_before_it(
-    own: Settings, database: Database, relay_of: Callable[..., Relay], since: Callable[[], list[Message]]
+    own: Settings, database: Database, relay_of: Callable[..., Relay], since: Since
 ) -> None:
     relay = relay_of(watermarks=True, batch_rows=10)
     database.write("catalog", add(*(f"S{n:02}" for n in range(25))))
@@ -482,6 +713,6 @@ def test_a_database_that_is_away_is_waited_for(
 
 def test_without_commit_times_the_rows_own_time_stands_in(relay: Relay) -> None:
     row = OutboxRow(7, "id", "product", "A", "updated", b"{}", None, 1_234)
-    batch = relay.outbox._batch([row], tenure=3, read_at_us=2_000, watermark_us=None)
+    batch = relay.outbox._batch(3, [row], read_at_us=2_000, watermark_us=None, commit=True)
     headers: dict[str, Any] = dict(batch.records[0].headers)
     assert (headers["committedAt"], headers["committedAtEstimated"]) == (b"1234", b"1")
