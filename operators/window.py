@@ -16,6 +16,9 @@ POOLED_BELOW = 500
 """Changes below which those of all crews are written at once and together: one request for all of them is
 faster than one for each crew, and so is not handing over."""
 
+LONGEST_WAIT = timedelta(milliseconds=50)
+"""How long what is old enough may wait for crews that are away; then it is written without them."""
+
 _LOOK_AGAIN_AFTER = timedelta(milliseconds=1)
 
 
@@ -35,15 +38,12 @@ class Window:
         self._clock = clock
         self._share = max(1, max_changes // CREWS)
         self._crews = tuple(_Crew() for _ in range(CREWS))
-        self._closes_at: datetime | None = None
         self._threads = ThreadPoolExecutor(CREWS, thread_name_prefix="decide")
 
     def add(self, batch: LaneBatch) -> Decided:
         """Take a batch; answer what came of a crew's last flight, where its next one takes off."""
         crew = self._crew_of(batch.lane)
-        crew.collect(batch)
-        if self._closes_at is None and (batch.parts or batch.watermarks):
-            self._closes_at = self._now() + self._max_age
+        crew.collect(batch, self._now() + self._max_age)
         if crew.size < self._share:
             return Decided()
         decided = crew.land()
@@ -53,20 +53,25 @@ class Window:
     def restore(self, lane: str, parts: list[Part]) -> None:
         """Take what a snapshot held. Nothing takes off yet: there is nowhere to tell of it."""
         if parts:
-            self._crew_of(lane).collect(LaneBatch(lane, parts, []))
-            self._closes_at = self._now()
+            self._crew_of(lane).collect(LaneBatch(lane, parts, []), self._now())
 
     def look(self) -> Decided:
         """Answer what has landed, and write the window if it is old enough.
 
-        While a crew is away the load is heavy, and the rest waits for more of its kind.
+        While a crew is away the load is heavy, and the rest waits for more of its kind, but not for long.
         """
         decided = Decided()
         for crew in self._crews:
             if crew.has_landed:
                 decided.add(crew.land())
-        if not self._is_any_away and self._closes_at is not None and self._closes_at <= self._now():
-            self._close(decided)
+        now = self._now()
+        if not self._is_any_away:
+            if (closes_at := self._closes_at) is not None and closes_at <= now:
+                self._close(decided)
+            return decided
+        for crew in self._crews:
+            if not crew.is_away and crew.closes_at is not None and crew.closes_at + LONGEST_WAIT <= now:
+                self._send(crew)
         return decided
 
     def close(self) -> Decided:
@@ -86,7 +91,6 @@ class Window:
         return self._crew_of(lane).pending(lane)
 
     def _close(self, decided: Decided) -> None:
-        self._closes_at = None
         if sum(crew.size for crew in self._crews) >= POOLED_BELOW:
             for crew in self._crews:
                 self._send(crew)
@@ -108,6 +112,10 @@ class Window:
         for crew in self._crews:
             decided.add(crew.land())
         return decided
+
+    @property
+    def _closes_at(self) -> datetime | None:
+        return min((crew.closes_at for crew in self._crews if crew.closes_at is not None), default=None)
 
     @property
     def _is_any_away(self) -> bool:
@@ -140,13 +148,17 @@ class _Crew:
     def __init__(self) -> None:
         self.size = 0
         """How many parts wait."""
+        self.closes_at: datetime | None = None
+        """When the first that waits is old enough."""
         self.is_left_undecided = False
         """A stop has left parts undecided: to try again would only keep it waiting."""
         self._parts: dict[str, list[Part]] = {}
         self._watermarks: dict[tuple[str, str], int] = {}
         self._flight: _Flight | None = None
 
-    def collect(self, batch: LaneBatch) -> None:
+    def collect(self, batch: LaneBatch, closes_at: datetime) -> None:
+        if self.closes_at is None and (batch.parts or batch.watermarks):
+            self.closes_at = closes_at
         if batch.parts:
             self._parts.setdefault(batch.lane, []).extend(batch.parts)
             self.size += len(batch.parts)
@@ -172,7 +184,7 @@ class _Crew:
     def take_off(self, result: Future[Result]) -> None:
         """With all that waits, of which ``result`` will tell."""
         self._flight = _Flight(self._parts, self._watermarks, result)
-        self._parts, self._watermarks, self.size = {}, {}, 0
+        self._parts, self._watermarks, self.size, self.closes_at = {}, {}, 0, None
 
     def land(self) -> Decided:
         """Wait for the flight. Its watermarks hold only for lanes that were decided as a whole."""

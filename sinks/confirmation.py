@@ -125,7 +125,9 @@ class _Confirming(StatelessSinkPartition[Invalidated]):
     def write_batch(self, items: list[Invalidated]) -> None:
         for item in items:
             for lane, partition, time_us in item.decided.watermarks:
-                self._lanes.setdefault(partition, {})[lane] = time_us
+                # Lanes are told of in the order of their names, which need not be that of time.
+                lanes = self._lanes.setdefault(partition, {})
+                lanes[lane] = max(time_us, lanes.get(lane, 0))
         report = report_of(items, self._clock(), self._status.clock_offset_us)
         for decision, count in report.counts.items():
             CHANGES_TOTAL.labels(self._flow, decision).inc(count)

@@ -107,14 +107,27 @@ class TestWindow:
         ]
         assert bench.window.pending("04") == [part]
 
-    def test_what_was_undecided_is_decided_at_the_next_closing(self, bench: Bench) -> None:
-        bench.window.add(batch(product_part()))
+    def test_what_a_stop_left_undecided_is_not_tried_again_at_the_next_closing(self, bench: Bench) -> None:
+        """Each lane closes the window at the end of input: the store would be asked as often as that."""
+        bench.window.add(batch(product_part(), mark(5)))
         bench.store.write_faults.append(Fault.UNAVAILABLE)
         bench.stop.request()
         bench.window.close()
 
-        assert decisions(bench.window.close()) == [("product:SKU-1", 1, Decision.APPLIED)]
-        assert not bench.window.pending("04")
+        for _ in LANES:
+            assert bench.window.close() == Decided()
+        assert len(bench.store.writes) == 1
+        assert bench.window.pending("04") == [product_part()]
+
+    def test_a_stop_leaves_nothing_undecided_that_the_store_takes_at_once(self, bench: Bench) -> None:
+        bench.stop.request()
+        for row_version in (1, 2):
+            bench.window.add(batch(product_part(row_version), mark(row_version)))
+
+            told = bench.window.close()
+
+            assert decisions(told) == [("product:SKU-1", row_version, Decision.APPLIED)]
+            assert told.watermarks == [LaneWatermark("04", "topic/0", row_version)]
 
     def test_what_was_undecided_stays_before_what_came_later(self, bench: Bench) -> None:
         bench.window.add(batch(product_part(1)))
@@ -265,6 +278,18 @@ class TestCrews:
         assert {applied.document_id for applied in bench.window.look().applied} == {self.HOT, self.COOL}
         assert bench.written == [[self.HOT], [self.COOL]]
 
+    def test_a_crew_that_is_always_away_keeps_the_others_back_only_for_so_long(self, bench: Bench) -> None:
+        self.add(bench, self.COOL, 1)
+        bench.clock.advance(MAX_AGE_US)
+        self.take_off(bench, self.HOT)
+        bench.clock.advance(round(window_module.LONGEST_WAIT.total_seconds() * 1e6))
+
+        assert bench.window.look() == Decided()
+        self.crews.end_one(0)
+        self.crews.end_one(0)
+
+        assert {applied.document_id for applied in bench.window.look().applied} == {self.HOT, self.COOL}
+
     def test_a_large_aged_window_is_written_by_each_crew_for_itself(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -340,11 +365,12 @@ class TestCrews:
         self.crews.end_one(0)
 
         assert bench.window.look() == Decided(watermarks=[LaneWatermark("00", "topic/0", 5)])
-        self.add(bench, self.COOL, 1)
         assert bench.window.pending(lane_of(self.HOT)) == [product_part(1), product_part(2)]
 
-        assert {applied.document_id for applied in bench.window.close().applied} == {self.HOT, self.COOL}
-        assert bench.window.pending(lane_of(self.HOT)) == []
+        self.add(bench, self.COOL, 1, mark(9))
+        assert bench.window.close() == Decided(), "the store is away, and a stop waits for it only once"
+        assert bench.window.pending(lane_of(self.HOT)) == [product_part(1), product_part(2)]
+        assert bench.window.pending(lane_of(self.COOL)) == [product_part(1, sku=self.COOL)]
 
     def test_closing_waits_for_all_that_are_away_and_writes_the_rest_together(self, bench: Bench) -> None:
         self.take_off(bench, self.HOT, 1, mark(1))
