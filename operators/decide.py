@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
+from operators.calls import Work
 from operators.deliver import Deliver
 from operators.resolve import Resolve
 from operators.validate import Validate
@@ -27,7 +28,7 @@ Result = tuple[Decided, list[Part]]
 
 
 class Decide:
-    """Brings parts into the copy. Pure but for the store that ``deliver`` holds; as thread-safe as that."""
+    """Brings parts into the copy."""
 
     def __init__(
         self, shape: DocumentShape, rules: Mapping[str, Sequence[Rule]], deliver: Deliver, clock: Clock
@@ -38,12 +39,12 @@ class Decide:
         self.resolve = Resolve()
         self.validate = Validate(rules)
 
-    def __call__(self, parts: Iterable[Part]) -> Result:
+    def __call__(self, parts: Iterable[Part]) -> Work[Result]:
         """Decide all parts, whatever it takes but a stop."""
         deciding = _Deciding(self, parts)
         try:
             while deciding.parts:
-                deciding.round()
+                yield from deciding.round()
         except TransientError:
             # Only a stop gets here: until then the place is held.
             pass
@@ -78,18 +79,18 @@ class _Deciding:
         self._one_by_one: set[str] = set()
         """The store refused these as a whole: let one entity in at a time, to find the one at fault."""
 
-    def round(self) -> None:
+    def round(self) -> Work[None]:
         """Try to decide everything once; what is turned away stays for the next round."""
         clock = self._by.clock
         started = clock()
-        copies = self._by.deliver.load({id_: self._may_be_new(id_) for id_ in self.parts})
+        copies = yield from self._by.deliver.load({id_: self._may_be_new(id_) for id_ in self.parts})
         loaded = clock()
         merging = _Merging()
         # A few documents at a time: the parsed ones then stay in the processor's cache until they are done.
         ids = list(self.parts)
         for start in range(0, len(ids), _AT_A_TIME):
             self._merge({id_: copies[id_] for id_ in ids[start : start + _AT_A_TIME]}, merging)
-        results = self._by.deliver.write(merging.writes)
+        results = yield from self._by.deliver.write(merging.writes)
         resolved = loaded + merging.resolving_us
         stamps = Stamps(started, resolved, resolved + merging.validating_us, clock())
         for id_, (verdicts, version) in merging.merged.items():

@@ -1,9 +1,10 @@
 """Step 7: reading and writing the copy, each document by compare-and-set."""
 
-import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import partial
 
+from operators.calls import Work
 from syncline.model.errors import Unavailable
 from syncline.model.store import Outcome, Store, StoredDocument, Write, WriteResult
 from syncline.retrying import hold_place
@@ -43,59 +44,60 @@ class WorkingSet:
 
 
 class Deliver:
-    """Holds the place while the store is away; raises ``TransientError`` only when asked to stop.
-
-    Thread-safe, as long as no two threads deliver the same document at the same time.
-    """
+    """Holds the place while the store is away; raises ``TransientError`` only when asked to stop."""
 
     def __init__(self, store: Store, working_set_bytes: int, stop: Stop) -> None:
         self._store = store
         self._working_set = WorkingSet(working_set_bytes)
-        self._working_set_lock = threading.Lock()
         self._stop = stop
 
     def identity(self) -> str:
         return hold_place(self._stop, "asking the store who it is")(self._store.identity)
 
-    def load(self, may_be_new: Mapping[str, bool]) -> Mapping[str, StoredDocument | None]:
+    def load(self, may_be_new: Mapping[str, bool]) -> Work[Mapping[str, StoredDocument | None]]:
         """Load documents by id: from the working set, else from the store; ``None`` where there is none.
 
         One that is not held and may be new is taken as absent without a look: its ``create`` is turned
         away if that was wrong, which is cheaper than reading each new document before it exists.
         """
-        with self._working_set_lock:
-            documents = {document_id: self._working_set.get(document_id) for document_id in may_be_new}
+        documents = {document_id: self._working_set.get(document_id) for document_id in may_be_new}
         unknown = [id_ for id_, document in documents.items() if document is None and not may_be_new[id_]]
         if unknown:
-            documents.update(hold_place(self._stop, "reading documents")(self._store.read, unknown))
+            documents.update((yield partial(self._read, unknown)))
         return documents
 
-    def write(self, writes: Sequence[Write]) -> dict[str, WriteResult]:
+    def write(self, writes: Sequence[Write]) -> Work[Mapping[str, WriteResult]]:
         """Write until the store has an answer other than ``retry`` for each, and return them by id."""
+        if not writes:
+            return {}
+        results: Mapping[str, WriteResult] = yield partial(self._write, writes)
+        for write in writes:
+            document_id, body, _ = write
+            outcome, token, _ = results[document_id]
+            if outcome is Outcome.WRITTEN and token is not None:
+                self._working_set.put(document_id, StoredDocument(body, token))
+            else:
+                self._working_set.discard(document_id)
+        return results
+
+    def _read(self, document_ids: Sequence[str]) -> Mapping[str, StoredDocument]:
+        return hold_place(self._stop, "reading documents")(self._store.read, document_ids)
+
+    def _write(self, writes: Sequence[Write]) -> Mapping[str, WriteResult]:
         results: dict[str, WriteResult] = {}
-        outstanding = list(writes)
+        outstanding = writes
 
         def attempt() -> None:
             nonlocal outstanding
             turned_back = []
-            answers = self._store.write(outstanding)
-            with self._working_set_lock:
-                for write, result in zip(outstanding, answers, strict=True):
-                    if result.outcome is Outcome.RETRY:
-                        turned_back.append(write)
-                    else:
-                        results[write.document_id] = result
-                        self._remember(write, result)
+            for write, result in zip(outstanding, self._store.write(outstanding), strict=True):
+                if result.outcome is Outcome.RETRY:
+                    turned_back.append(write)
+                else:
+                    results[write.document_id] = result
             outstanding = turned_back
             if outstanding:
                 raise Unavailable(f"the store asked to retry {len(outstanding)} writes")
 
-        if outstanding:
-            hold_place(self._stop, "writing documents")(attempt)
+        hold_place(self._stop, "writing documents")(attempt)
         return results
-
-    def _remember(self, write: Write, result: WriteResult) -> None:
-        if result.outcome is Outcome.WRITTEN and result.token is not None:
-            self._working_set.put(write.document_id, StoredDocument(write.body, result.token))
-        else:
-            self._working_set.discard(write.document_id)

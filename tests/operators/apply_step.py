@@ -1,9 +1,11 @@
 """The apply step over a store in memory, and what it told in few words."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 
 from operators.apply import LaneLogic
-from operators.decide import Decide
+from operators.calls import do
+from operators.decide import Decide, Result
 from operators.deliver import Deliver
 from operators.lanes import LaneBatch, lane_of
 from operators.window import Window
@@ -32,16 +34,19 @@ class Bench:
         self.clock = ManualClock()
         self.stop = NoWait()
         deliver = Deliver(self.store, 1 << 20, self.stop)
-        self.apply = Decide(SearchDocument(), RULES, deliver, self.clock)
-        self.window = Window(self.apply, max_changes, timedelta(milliseconds=5), self.clock)
+        self.decide = Decide(SearchDocument(), RULES, deliver, self.clock)
+        self.window = Window(self.decide, max_changes, timedelta(milliseconds=5), self.clock)
 
     def lane(self, state: dict[str, object] | None = None) -> LaneLogic:
         return LaneLogic(self.window, self.store.identity(), state)
 
+    def apply(self, parts: Iterable[Part]) -> Result:
+        return do(self.decide(parts))
+
     def seed(self, *parts: Part) -> None:
         """Bring parts into the store without a trace in this worker's working set."""
         deliver = Deliver(self.store, 0, NoWait())
-        Decide(SearchDocument(), RULES, deliver, self.clock)(parts)
+        do(Decide(SearchDocument(), RULES, deliver, self.clock)(parts))
         self.store.reads.clear()
         self.store.writes.clear()
 

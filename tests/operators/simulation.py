@@ -6,7 +6,7 @@ does: of the lanes that were awake. When the store makes it die, it starts again
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, wait
 from copy import deepcopy
 from datetime import timedelta
 from typing import Any, NamedTuple, cast
@@ -19,6 +19,7 @@ from operators.window import Window
 from syncline.model.change import Watermark
 from syncline.model.decision import Decided, LaneWatermark
 from syncline.model.document import known
+from syncline.model.errors import TransientError
 from syncline.model.part import Part
 from syncline.model.version import Version
 from syncline.policies.search_document import SearchDocument
@@ -55,58 +56,77 @@ Rank = tuple[Version, str]
 
 
 class LateWork(Future[Any]):
-    """Work of a crew in the background: it is done when it is told to be, or waited for, and no sooner."""
+    """A call to the store in the background: it is made when it is told to be, or waited for, no sooner."""
 
-    def __init__(self, work: Callable[[], Any]) -> None:
+    def __init__(self, call: Callable[[], Any]) -> None:
         super().__init__()
-        self._work: Callable[[], Any] | None = work
+        self._call: Callable[[], Any] | None = call
 
     @property
     def is_to_be_done(self) -> bool:
-        return self._work is not None
+        return self._call is not None
 
     def do(self) -> None:
-        work, self._work = self._work, None
-        if work is None:
+        call, self._call = self._call, None
+        if call is None:
             return
         try:
-            self.set_result(work())
-        except Crash as crash:
+            self.set_result(call())
+        except (Crash, TransientError) as error:
             # As an executor's thread does. Any other error is one of the test, and ends it at once.
-            self.set_exception(crash)
+            self.set_exception(error)
 
-    def result(self, timeout: float | None = None) -> Any:  # noqa: ANN401 - as its base
-        self.do()
-        return super().result(timeout)
+
+def wait_for_late_work(futures: Sequence[Future[Any]], return_when: str) -> None:
+    """Stands in for ``concurrent.futures.wait``."""
+    late = [future for future in futures if isinstance(future, LateWork)]
+    if late:
+        late[0].do()
+    else:
+        wait(futures, return_when=return_when)
 
 
 class LateCrews(Executor):
-    """Stands in for the window's threads: the work of each crew waits until it is told to be done."""
+    """Stands in for the window's threads: the calls of each crew wait until they are told to be made."""
 
-    def __init__(self) -> None:
-        self._works: list[LateWork] = []
+    def __init__(self, window: Window) -> None:
+        self._window = window
+        self._calls: list[LateWork] = []
 
     @classmethod
     def of(cls, window: Window) -> "LateCrews":
         """Put in the place of the window's threads."""
-        crews = cls()
+        crews = cls(window)
         window._threads = cast("Any", crews)
         return crews
 
     def submit(self, fn: Callable[..., Any], /, *args: object, **kwargs: object) -> LateWork:
-        self._works.append(LateWork(lambda: fn(*args, **kwargs)))
-        return self._works[-1]
+        self._calls.append(LateWork(lambda: fn(*args, **kwargs)))
+        return self._calls[-1]
 
     @property
     def under_way(self) -> list[LateWork]:
-        """What is still to be done, in the order in which crews took off."""
-        self._works = [work for work in self._works if work.is_to_be_done]
-        return self._works
+        """What is still to be done, in the order in which it was begun: a call for each crew that is away."""
+        self._calls = [call for call in self._calls if call.is_to_be_done]
+        return self._calls
+
+    def answer_one(self, drawn: int) -> LateWork | None:
+        """Let one crew's call be answered, whichever is drawn: crews overtake each other."""
+        if not (calls := self.under_way):
+            return None
+        call = calls[drawn % len(calls)]
+        call.do()
+        return call
 
     def end_one(self, drawn: int) -> None:
-        """Let one crew's work end, whichever is drawn: crews overtake each other."""
-        if works := self.under_way:
-            works[drawn % len(works)].do()
+        """Let all calls of one crew be answered, until its flight is over."""
+        answered = self.answer_one(drawn)
+        for crew in self._window._crews:
+            if crew.flight is not None and crew.flight.work.answer is answered:
+                crew.flight.work.go_on()
+                while isinstance(call := crew.flight.work.answer, LateWork):
+                    call.do()
+                    crew.flight.work.go_on()
 
 
 class Snapshot(NamedTuple):
@@ -195,12 +215,12 @@ class Process:
         self._survive(notify)
 
     def let_background_work_end(self, drawn: int) -> None:
-        """That of one crew, whichever is drawn; what it came to is not yet told.
+        """One call of one crew, whichever is drawn; what it came to is not yet told.
 
-        It may end while another crew of this process writes.
+        It may be answered while another crew of this process writes.
         """
         was_busy, self.is_busy = self.is_busy, True
-        self._crews.end_one(drawn)
+        self._crews.answer_one(drawn)
         self.is_busy = was_busy
 
     def end_epoch(self) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from operators.calls import do
 from operators.decide import Decide
 from operators.deliver import Deliver
 from syncline.model.decision import Decision, Stamps
@@ -214,7 +215,7 @@ def test_stamps_follow_the_parts_of_the_step(bench: Bench) -> None:
     times = iter([10, 20, 21, 24, 30, 40])
     deliver = Deliver(bench.store, 0, NoWait())
 
-    decided, _ = Decide(SearchDocument(), RULES, deliver, lambda: next(times))([product_part()])
+    decided, _ = do(Decide(SearchDocument(), RULES, deliver, lambda: next(times))([product_part()]))
 
     (applied,) = decided.applied
     loading, resolving, validating = 20 - 10, 24 - 21, 30 - 24
@@ -285,9 +286,8 @@ def test_a_conflict_is_told_once_however_often_the_write_was_turned_away(bench: 
     def write_in_between() -> None:
         if depth == [] and (row_version := next(rounds, None)) is not None:
             depth.append(row_version)
-            Decide(SearchDocument(), RULES, Deliver(bench.store, 0, NoWait()), bench.clock)(
-                [price_part(row_version)]
-            )
+            deliver = Deliver(bench.store, 0, NoWait())
+            do(Decide(SearchDocument(), RULES, deliver, bench.clock)([price_part(row_version)]))
             depth.clear()
 
     depth: list[int] = []

@@ -1,10 +1,9 @@
 """The working set only saves reads; Deliver asks until the store has an answer for every write."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 import orjson
 import pytest
 
+from operators.calls import do
 from operators.deliver import Deliver, WorkingSet
 from syncline.model.errors import Unavailable
 from syncline.model.store import Outcome, StoredDocument, Token, Write
@@ -85,10 +84,10 @@ class TestDeliver:
 
     def write(self, document_id: str, content: int, expected: Token | None = None) -> Token | None:
         body = orjson.dumps({"content": content})
-        return self.deliver.write([Write(document_id, body, expected)])[document_id].token
+        return do(self.deliver.write([Write(document_id, body, expected)]))[document_id].token
 
     def loaded(self, document_id: str) -> StoredDocument:
-        stored = self.deliver.load({document_id: False})[document_id]
+        stored = do(self.deliver.load({document_id: False}))[document_id]
         assert stored is not None
         return stored
 
@@ -96,20 +95,20 @@ class TestDeliver:
         self.write("A", 1)
         reader = self.another()
 
-        documents = reader.load({"A": False, "B": False})
+        documents = do(reader.load({"A": False, "B": False}))
 
         assert self.store.reads == [["A", "B"]]
         assert documents == {"A": (b'{"content":1}', self.store.documents["A"].token), "B": None}
 
     def test_what_may_be_new_is_not_read(self) -> None:
-        assert self.deliver.load({"A": True}) == {"A": None}
+        assert do(self.deliver.load({"A": True})) == {"A": None}
         assert self.store.reads == []
 
     def test_what_it_wrote_is_not_read_again_even_if_it_may_be_new(self) -> None:
         token = self.write("A", 1)
 
         for may_be_new in (True, False):
-            assert self.deliver.load({"A": may_be_new})["A"] == (b'{"content":1}', token)
+            assert do(self.deliver.load({"A": may_be_new}))["A"] == (b'{"content":1}', token)
         assert self.store.reads == []
 
     def test_a_loaded_document_may_be_changed_without_harm_to_the_working_set(self) -> None:
@@ -121,9 +120,9 @@ class TestDeliver:
     def test_after_it_was_turned_away_it_reads_again(self) -> None:
         token = self.write("A", 1)
         other = self.another()
-        other.write([Write("A", b'{"content":2}', token)])
+        do(other.write([Write("A", b'{"content":2}', token)]))
 
-        result = self.deliver.write([Write("A", b'{"content":3}', token)])["A"]
+        result = do(self.deliver.write([Write("A", b'{"content":3}', token)]))["A"]
 
         assert result.outcome is Outcome.ALREADY_NEWER
         assert self.loaded("A").document == {"content": 2}
@@ -134,14 +133,14 @@ class TestDeliver:
         self.deliver = self.another()
         token = self.write("A", 1)
 
-        assert self.deliver.write([Write("A", b'{"content":2}', token)])["A"].reason == "no"
+        assert do(self.deliver.write([Write("A", b'{"content":2}', token)]))["A"].reason == "no"
         assert self.loaded("A").document == {"content": 1}
         assert self.store.reads == [["A"]]
 
     def test_asks_again_for_the_writes_that_were_turned_back_and_only_for_them(self) -> None:
         self.store.write_faults.extend([Fault.RETRY_EVERY_SECOND, Fault.RETRY])
 
-        results = self.deliver.write([Write(id_, b"{}", None) for id_ in "ABCD"])
+        results = do(self.deliver.write([Write(id_, b"{}", None) for id_ in "ABCD"]))
 
         assert {id_: result.outcome for id_, result in results.items()} == dict.fromkeys(
             "ABCD", Outcome.WRITTEN
@@ -164,7 +163,7 @@ class TestDeliver:
     def test_a_write_that_was_taken_although_its_answer_was_lost_is_turned_away_the_second_time(self) -> None:
         self.store.write_faults.append(Fault.UNAVAILABLE_AFTER_WRITE)
 
-        result = self.deliver.write([Write("A", b'{"content":1}', None)])["A"]
+        result = do(self.deliver.write([Write("A", b'{"content":1}', None)]))["A"]
 
         assert result.outcome is Outcome.ALREADY_NEWER
         assert self.loaded("A").document == {"content": 1}
@@ -183,29 +182,5 @@ class TestDeliver:
         assert self.write("A", 1) is not None
 
     def test_nothing_to_write_asks_nothing(self) -> None:
-        assert self.deliver.write([]) == {}
+        assert do(self.deliver.write([])) == {}
         assert self.store.writes == []
-
-    def test_threads_deliver_documents_of_their_own_at_the_same_time(self) -> None:
-        """The working set is one for all of them, and too small for what they write."""
-
-        def write_and_load(thread: int) -> int:
-            ids = [f"{thread}-{number}" for number in range(10)]
-            tokens: dict[str, Token | None] = dict.fromkeys(ids)
-            for content in range(50):
-                body = orjson.dumps({"content": content})
-                results = self.deliver.write([Write(id_, body, tokens[id_]) for id_ in ids])
-                tokens = {id_: results[id_].token for id_ in ids}
-                loaded = self.deliver.load(dict.fromkeys(ids, False))
-                assert loaded == {id_: (body, tokens[id_]) for id_ in ids}
-            return len(ids)
-
-        self.deliver = self.another(working_set_bytes=200)
-        with ThreadPoolExecutor(4) as threads:
-            assert sum(threads.map(write_and_load, range(4))) == 40
-        assert self.held_bytes() <= 200
-
-    def held_bytes(self) -> int:
-        working_set = self.deliver._working_set
-        assert sum(len(held.body) for held in working_set._documents.values()) == working_set._bytes
-        return working_set._bytes
