@@ -54,7 +54,7 @@ class Settings(BaseSettings):
 
     # Names on the servers.
     topic_prefix: str = Field("syncline", description="Topics are PREFIX.OWNER.ENTITY.")
-    topic_partitions: int = Field(6, ge=1, description="A multiple of the processes that read them.")
+    topic_partitions: int = Field(3, ge=1, description="A multiple of the processes that read them.")
     topic_replication_factor: int = Field(1, ge=1, description="3 on a cluster that must not lose.")
     search_alias: str = Field("products", description="Alias of the index of search documents.")
     currencies: tuple[str, ...] = Field(
@@ -67,7 +67,7 @@ class Settings(BaseSettings):
         2_000, ge=1, description="Most rows in one batch; a Kafka transaction ends once it holds as many."
     )
     relay_batch_interval_ms: int = Field(
-        5, ge=0, description="Shortest time between two batches of an outbox that has no backlog."
+        10, ge=0, description="Shortest time between two batches of an outbox that has no backlog."
     )
     relay_commit_interval_ms: int = Field(
         250,
@@ -85,7 +85,7 @@ class Settings(BaseSettings):
     window_max_changes: int = Field(
         2_000, ge=1, description="A quarter of it is written as soon as a crew has it."
     )
-    window_max_age_ms: int = Field(3, ge=0, description="Age of its first change at which it is, too.")
+    window_max_age_ms: int = Field(10, ge=0, description="Age of its first change at which it is, too.")
     working_set_mib: int = Field(64, ge=0, description="Documents kept at hand, for each worker.")
 
     # A process that runs a flow.

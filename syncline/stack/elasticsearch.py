@@ -15,11 +15,7 @@ from syncline.stack.progress import Progress
 from syncline.stack.server import Addresses, NotReady, Server
 
 # Elasticsearch touches its whole heap at the start, so this is what it takes: 1.3 GB in all.
-#
-# One compiler stage: measured against the full compiler, starting takes 8 instead of 14 seconds of CPU, the
-# first 200,000 documents cost 1.5 to 2 instead of 2 to 5 seconds of CPU for each 30,000, and the rate does
-# not drift while a benchmark runs.
-JVM_OPTIONS = "-Xms1g -Xmx1g -XX:TieredStopAtLevel=1"
+JVM_OPTIONS = "-Xms1g -Xmx1g"
 
 
 class Elasticsearch(Server):

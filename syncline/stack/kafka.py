@@ -19,8 +19,7 @@ from syncline.stack.server import Addresses, NotReady, Server
 
 LARGEST_MESSAGE = 8 * 1024 * 1024
 
-# A short start matters more here than the last bit of throughput.
-JVM_OPTIONS = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError")
+JVM_OPTIONS = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError")
 
 LOGGING = """\
 rootLogger.level = warn
