@@ -1,9 +1,4 @@
-"""A backlog in Kafka that is all there before it can be seen.
-
-Records are appended within a transaction that stays open; readers of committed records, as the flow is,
-see them all at once when it is committed. So draining begins at one known moment, with a process that is
-already up and a log that is already written.
-"""
+"""A backlog in Kafka, appended from records in a file."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +8,7 @@ import orjson
 from confluent_kafka import KafkaError, Producer
 from confluent_kafka import Message as KafkaMessage
 
+from syncline.kafka import CLIENT_LOG
 from syncline.model.errors import FatalError
 from syncline.model.message import Record
 from syncline.settings import Settings
@@ -26,25 +22,23 @@ class Backlog:
         self._producer = Producer(
             {
                 "bootstrap.servers": settings.kafka_bootstrap_servers,
-                "transactional.id": f"{settings.topic_prefix}-backlog",
-                "transaction.timeout.ms": 600_000,
+                "enable.idempotence": True,
                 "linger.ms": 5,
                 # As the relay's (sinks/kafka.py): the topics are co-partitioned by SKU.
                 "partitioner": "murmur2_random",
                 "queue.buffering.max.messages": 1_000_000,
-            }
+            },
+            logger=CLIENT_LOG,
         )
-        self._producer.init_transactions(_TIMEOUT_SECONDS)
 
     def append(self, records: Iterable[Record]) -> int:
-        """Append the records, unseen, and return how many they are."""
+        """Append the records, and return how many they are."""
         failed: list[KafkaError] = []
 
         def check(error: KafkaError | None, _message: KafkaMessage) -> None:
             if error is not None:
                 failed.append(error)
 
-        self._producer.begin_transaction()
         count = 0
         for count, (topic, key, value, headers, _) in enumerate(records, start=1):
             self._producer.produce(
@@ -55,10 +49,6 @@ class Backlog:
         if self._producer.flush(_TIMEOUT_SECONDS) or failed:
             raise FatalError(f"Kafka did not take the backlog: {failed or 'it is too slow'}")
         return count
-
-    def show(self) -> None:
-        """Let readers see what was appended."""
-        self._producer.commit_transaction(_TIMEOUT_SECONDS)
 
 
 def write_records(file: IO[bytes], records: Iterable[Record]) -> None:

@@ -1,7 +1,7 @@
 """How fast a backlog in Kafka is brought into Elasticsearch, against the same bulk actions sent raw.
 
-Measured: from the moment that the backlog can be seen (see ``backlog``) until Elasticsearch has
-acknowledged the last document, in the real process of the flow with recovery on, and all four servers on
+Measured: from the moment that the flow, stopped while the backlog was appended, goes on until Elasticsearch
+has acknowledged the last document, in the real process of the flow with recovery on, and all four servers on
 this machine. Documents a second are those that the store acknowledged; changes a second differ from them
 only where one write carries several changes of one document.
 
@@ -114,17 +114,17 @@ def _drain(
         begun = datetime.now(UTC)
         with ObservedFlow(own) as flow:
             _append(backlog, goods.warm_up_records, goods.warm_up)
-            backlog.show()
             flow.wait_until_drained(goods.warm_up, _DRAIN_TIMEOUT_SECONDS)
+            flow.pause()
             _append(backlog, goods.measured_records, goods.measured)
             with machine.watch() as load:
-                shown_us = system_clock_us()
-                backlog.show()
+                went_on_us = system_clock_us()
+                flow.go_on()
                 flow.wait_until_drained(goods.warm_up + goods.measured, _DRAIN_TIMEOUT_SECONDS)
         decided = counts(own, FLOW, begun)
         if sum(decided.values()) != goods.warm_up + goods.measured:
             raise FatalError(f"the flow decided {dict(decided)} of {goods.warm_up + goods.measured} changes")
-    seen = [observed for observed in flow.observations if observed["at_us"] >= shown_us]
+    seen = [observed for observed in flow.observations if observed["at_us"] >= went_on_us]
     done_us = max(observed["at_us"] for observed in seen if "written" in observed)
     return {
         "changes": goods.measured,
@@ -133,7 +133,7 @@ def _drain(
         "turned_away": sum(observed.get("turned_away", 0) for observed in seen),
         "read_first": sum(observed.get("asked", 0) for observed in seen),
         "requests": sum("written" in observed for observed in seen),
-        "seconds": (done_us - shown_us) / 1e6,
+        "seconds": (done_us - went_on_us) / 1e6,
         "decisions": dict(decided),
         "load": load.to_plain(),
     }

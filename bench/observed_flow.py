@@ -1,6 +1,7 @@
 """The process of ``observed_catalog_search``, and what it observed."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -65,6 +66,13 @@ class ObservedFlow:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def pause(self) -> None:
+        """Stop the whole process, its client of Kafka included, until it is to go on."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
 
     def wait_until_drained(self, messages: int, timeout_seconds: float) -> None:
         """Wait until so many messages were read in all, and the store has had nothing to do for a while."""
