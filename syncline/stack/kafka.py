@@ -100,7 +100,14 @@ class Kafka(Server):
 
     def _java(self) -> list[str]:
         logging = f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}"
-        return [java.java(), *JVM_OPTIONS, logging, "-cp", os.pathsep.join(map(str, self._jars))]
+        return [
+            java.java(),
+            *JVM_OPTIONS,
+            *java.compiler_options(),
+            logging,
+            "-cp",
+            os.pathsep.join(map(str, self._jars)),
+        ]
 
     def _format(self) -> None:
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
