@@ -6,6 +6,7 @@ again as in one. So all computing is done in the worker's own thread, and other 
 
 from collections.abc import Callable, Generator
 from concurrent.futures import Executor, Future
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -40,17 +41,16 @@ class Underway(Generic[T]):
         self.answer: Future[Any] | None = None
         """Of the call that is being made; ``None`` when all is done."""
         self._result: list[T] = []
-        self._go_on(lambda: next(work))
+        self._go_on(partial(next, work))
 
     def go_on(self) -> None:
         """Take the answer, if there is one, and get to the next call or to the end."""
         while self.answer is not None and self.answer.done():
-            answer = self.answer
-            error = answer.exception()
-            if error is not None:
-                self._go_on(lambda error=error: self._work.throw(error))  # type: ignore[misc]
+            error = self.answer.exception()
+            if error is None:
+                self._go_on(partial(self._work.send, self.answer.result()))
             else:
-                self._go_on(lambda answer=answer: self._work.send(answer.result()))  # type: ignore[misc]
+                self._go_on(partial(self._work.throw, error))
 
     @property
     def is_done(self) -> bool:

@@ -69,11 +69,7 @@ class _Deciding:
         self._by = by
         self.parts: dict[str, list[Part]] = {}
         for part in parts:
-            of_document = self.parts.get(part.document_id)
-            if of_document is None:
-                self.parts[part.document_id] = [part]
-            else:
-                of_document.append(part)
+            self.parts.setdefault(part.document_id, []).append(part)
         self.decided = Decided()
         self._must_read: set[str] = set()
         self._one_by_one: set[str] = set()
