@@ -28,12 +28,13 @@ import psycopg
 import structlog
 from psycopg import sql
 
-from sources.sql import statement
+from sources import sql as sql_files
 from syncline.model import envelope
 from syncline.model.errors import TransientError, Unavailable
 from syncline.model.message import Record
 from syncline.model.outbox import OutboxBatch, OutboxRow, Publication
 from syncline.postgres import Connection, connect, raise_typed
+from syncline.statements import statement
 
 _log = structlog.get_logger()
 
@@ -66,11 +67,16 @@ class _Statements(NamedTuple):
     def of(cls, schema: str, *, has_commit_times: bool) -> "_Statements":
         outbox = sql.Identifier(schema, "outbox")
         commit_time = sql.SQL("pg_xact_commit_timestamp(transaction_id::xid)" if has_commit_times else "NULL")
+
+        def of_schema(name: str) -> bytes:
+            text = sql.SQL(statement(sql_files, name).decode())
+            return text.format(outbox=outbox, commit_time=commit_time).as_bytes(None)
+
         return cls(
-            lock=statement("outbox_lock"),
-            read=statement("outbox_read", outbox=outbox, commit_time=commit_time),
-            read_on=statement("outbox_read_on", outbox=outbox, commit_time=commit_time),
-            remove=statement("outbox_remove", outbox=outbox),
+            lock=of_schema("outbox_lock"),
+            read=of_schema("outbox_read"),
+            read_on=of_schema("outbox_read_on"),
+            remove=of_schema("outbox_remove"),
         )
 
 
