@@ -7,8 +7,7 @@ import socket
 import stat
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,15 +26,9 @@ from syncline.settings import Settings, embedded_addresses_file
 from syncline.stack.kafka import LARGEST_MESSAGE
 from syncline.stack.ports import LOOPBACK
 from syncline.stack.stack import Stack
+from tests.waiting import eventually
 
 QUICK = ("postgres", "redis")
-
-
-def eventually(condition: Callable[[], object], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def pids(stack: Stack) -> dict[str, int | None]:
