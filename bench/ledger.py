@@ -15,12 +15,12 @@ from uuid import UUID
 
 from syncline.model import envelope
 from syncline.model.message import Message, Record
-from syncline.policies.ownership import ENTITIES, EntityPolicy
+from syncline.policies.ownership import SEARCH_ENTITIES, EntityPolicy
 from syncline.services.workload import Statement, Transaction
 
 Row = dict[str, Any]
 
-_POLICIES: Mapping[str, EntityPolicy] = {policy.type: policy for policy in ENTITIES}
+_POLICIES: Mapping[str, EntityPolicy] = {policy.type: policy for policy in SEARCH_ENTITIES}
 _BEGINNING_US = 1_767_268_800_000_000
 """2026-01-01 12:00 UTC. Time goes on by a millisecond with each change: the same seed, the same bytes."""
 

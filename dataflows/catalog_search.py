@@ -25,7 +25,6 @@ from sources.kafka import KafkaSettings, KafkaSource
 from syncline.model.message import Message
 from syncline.model.store import Store
 from syncline.policies.cache_keys import cache_keys
-from syncline.policies.ownership import policies_by_topic
 from syncline.policies.search_document import SEARCH_MAPPING, SearchDocument
 from syncline.policies.subscriptions import CATALOG_SEARCH
 from syncline.policies.validation import RULES
@@ -57,7 +56,7 @@ def kafka_source(settings: Settings, stop: Stop, on_poll: Callable[[], None]) ->
             batch_messages=settings.source_batch_messages,
             poll_ms=settings.source_poll_ms,
         ),
-        list(policies_by_topic(settings.topic_prefix)),
+        list(CATALOG_SEARCH.topics(settings.topic_prefix)),
         stop,
         on_poll=on_poll,
     )
@@ -75,7 +74,7 @@ def build(settings: Settings, source: Source[Message], store: Store, stop: Stop)
 
     dataflow = Dataflow(NAME)
     raw = op.input("changes", dataflow, source)
-    decoded = decode("decode", raw, policies_by_topic(settings.topic_prefix))
+    decoded = decode("decode", raw, CATALOG_SEARCH.topics(settings.topic_prefix))
     wanted = route("route", decoded.oks, CATALOG_SEARCH)
     documents = transform("transform", wanted, SEARCH_MAPPING)
     applied = apply("apply", documents.oks, SearchDocument(), RULES, store, limits, stop)

@@ -78,7 +78,7 @@ class Decode:
             _content_hash(op_name, fields if op_rank == OpRank.UPSERT else {}),
             _text("header id", event_id) if event_id else message.position,
             headers.get(envelope.EVENT_TYPE) == _CREATED,
-            policy.owner,
+            policy.producer,
             _whole_number(headers, envelope.COMMITTED_AT_US, appended_at_us, TIME_LIMIT_US),
             envelope.COMMITTED_AT_US not in headers or headers.get(envelope.COMMIT_TIME_IS_ESTIMATED) == b"1",
             _whole_number(headers, envelope.DETECTED_AT_US, appended_at_us, TIME_LIMIT_US),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from syncline.model.decision import Conflict, Decision, Known, Verdict
+from syncline.model.decision import Conflict, ConflictKind, Decision, Known, Side, Verdict
 from syncline.model.document import Document, known
 from syncline.model.part import Part
 
@@ -21,7 +21,7 @@ class Resolve:
         if part.change.content_hash == standing.content_hash:
             return Verdict(part, Decision.DUPLICATE)
         won = part.change.content_hash > standing.content_hash
-        conflict = Conflict("version", part, standing, won, "last_write_wins: the higher content hash")
+        conflict = _same_version(part, standing, won)
         return Verdict(part, Decision.APPLIED if won else Decision.REJECTED, conflict)
 
     def against_copy(self, document: Document, parts: Iterable[Part]) -> list[Verdict]:
@@ -40,3 +40,23 @@ class Resolve:
             settled.append(verdict if winner is None else self.judge(part, winner))
             standing.setdefault(part.entity, Known(part.version, part.change.content_hash))
         return settled
+
+
+def _same_version(part: Part, standing: Known, won: bool) -> Conflict:
+    change = part.change
+    return Conflict(
+        ConflictKind.VERSION,
+        change.entity,
+        field="",
+        known=Side(change.producer, tuple(standing.version), standing.content_hash),
+        arrived=Side(
+            change.producer,
+            tuple(change.version),
+            change.content_hash,
+            change.fields,
+            change.message.position,
+        ),
+        event_id=change.event_id,
+        won=won,
+        rule="last_write_wins: the higher content hash",
+    )

@@ -16,7 +16,7 @@ from syncline.policies.ownership import ENTITIES
 
 Mapper = Callable[[Mapping[str, Any]], dict[str, Any]]
 
-_POLICIES = {policy.type: policy for policy in ENTITIES}
+_POLICIES = {(policy.type, policy.producer): policy for policy in ENTITIES}
 _LONGEST_VALUE_SHOWN = 80
 
 
@@ -40,13 +40,15 @@ class Transform:
 
     def _transform(self, change: Change) -> "_Unstamped | Failure":
         entity_type, entity_id = change.entity
-        policy = _POLICIES[entity_type]
+        policy = _POLICIES[entity_type, change.producer]
         slot, document_id = policy.split_id(entity_id)
+        if policy.writer is not None:
+            slot, entity_id = policy.writer, f"{policy.writer}:{entity_id}"
         body: dict[str, Any] | None = None
         if change.op != Op.DELETE:
             try:
                 body = self._mapping[entity_type](change.fields)
-                _check_identity(change, "sku", document_id)
+                _check_identity(change, policy.document_column, document_id)
                 if policy.slot_column is not None:
                     _check_identity(change, policy.slot_column, slot)
             except ValidationError as problem:

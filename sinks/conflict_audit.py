@@ -11,19 +11,23 @@ def conflict_audit(flow: str, dsn: str, stop: Stop) -> PostgresSink[Conflict]:
     """A sink for conflicts of the flow."""
 
     def row(conflict: Conflict) -> dict[str, Any]:
-        change = conflict.part.change
+        known, arrived = conflict.known, conflict.arrived
         return {
             "flow": flow,
             "kind": conflict.kind,
-            "entity_type": change.entity.type,
-            "entity_id": change.entity.id,
-            "known_version": list(conflict.known.version),
-            "known_hash": conflict.known.content_hash,
-            "arrived_version": list(change.version),
-            "arrived_hash": change.content_hash,
-            "arrived_event_id": change.event_id,
-            "arrived_fields": change.fields,
-            "arrived_position": change.message.position,
+            "entity_type": conflict.entity.type,
+            "entity_id": conflict.entity.id,
+            "field": conflict.field,
+            "known_writer": known.writer,
+            "known_version": known.version,
+            "known_hash": known.content_hash,
+            "known_value": known.value,
+            "arrived_writer": arrived.writer,
+            "arrived_version": arrived.version,
+            "arrived_hash": arrived.content_hash,
+            "arrived_value": arrived.value,
+            "arrived_position": arrived.position,
+            "arrived_event_id": conflict.event_id,
             "rule": conflict.rule,
             "winner": "arrived" if conflict.won else "known",
         }

@@ -11,11 +11,11 @@ from syncline.model import envelope
 from syncline.model.change import Change
 from syncline.model.message import Message
 from syncline.model.part import Part
-from syncline.policies.ownership import ENTITIES, policies_by_topic
+from syncline.policies.ownership import SEARCH_ENTITIES, policies_by_topic
 from syncline.policies.search_document import SEARCH_MAPPING
 
 TOPIC_PREFIX = "syncline"
-TOPICS = {policy.type: policy.topic(TOPIC_PREFIX) for policy in ENTITIES}
+TOPICS = {policy.type: policy.topic(TOPIC_PREFIX) for policy in SEARCH_ENTITIES}
 NOON_US = 1_767_268_800_000_000
 """2026-01-01 12:00 UTC."""
 

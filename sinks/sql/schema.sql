@@ -60,23 +60,51 @@ COMMENT ON COLUMN sync.quarantine.fingerprint IS 'digest of key and value: the s
 CREATE TABLE IF NOT EXISTS sync.conflicts (
     id               bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     flow             text NOT NULL,
-    kind             text NOT NULL,
+    kind             text NOT NULL CHECK (kind IN ('timestamp', 'version', 'ownership', 'business_rule')),
     entity_type      text NOT NULL,
     entity_id        text NOT NULL,
+    field            text NOT NULL,
+    known_writer     text NOT NULL,
     known_version    jsonb NOT NULL,
     known_hash       text NOT NULL,
+    known_value      jsonb,
+    arrived_writer   text NOT NULL,
     arrived_version  jsonb NOT NULL,
     arrived_hash     text NOT NULL,
+    arrived_value    jsonb,
+    arrived_position text,
     arrived_event_id text NOT NULL,
-    arrived_fields   jsonb NOT NULL,
-    arrived_position text NOT NULL,
     rule             text NOT NULL,
     winner           text NOT NULL CHECK (winner IN ('known', 'arrived')),
     decided_at       timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 -- The same two in the other order are the same conflict: after a replay the winner is the one that is known.
 CREATE UNIQUE INDEX IF NOT EXISTS conflicts_once ON sync.conflicts (
-    flow, kind, entity_type, entity_id,
-    least(known_version::text || known_hash, arrived_version::text || arrived_hash),
-    greatest(known_version::text || known_hash, arrived_version::text || arrived_hash)
+    flow, kind, entity_type, entity_id, field,
+    least(
+        known_writer || known_version::text || known_hash, arrived_writer || arrived_version::text || arrived_hash
+    ),
+    greatest(
+        known_writer || known_version::text || known_hash, arrived_writer || arrived_version::text || arrived_hash
+    )
 );
+COMMENT ON COLUMN sync.conflicts.field IS 'empty: the entity as a whole';
+
+-- One row for each field of an entity that a person was ever asked about: which of the concurrent values is right?
+CREATE TABLE IF NOT EXISTS sync.reviews (
+    id               bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    flow             text NOT NULL,
+    entity_type      text NOT NULL,
+    entity_id        text NOT NULL,
+    field            text NOT NULL,
+    state            text NOT NULL CHECK (state IN ('open', 'closed')),
+    candidates       jsonb NOT NULL,
+    standing         text NOT NULL,
+    document_version bigint NOT NULL,
+    opened_at        timestamptz NOT NULL DEFAULT clock_timestamp(),
+    told_at          timestamptz NOT NULL DEFAULT clock_timestamp(),
+    UNIQUE (flow, entity_type, entity_id, field)
+);
+COMMENT ON COLUMN sync.reviews.candidates IS 'by writer: its newest value, with the version and time of that';
+COMMENT ON COLUMN sync.reviews.standing IS 'the writer whose value the copy shows meanwhile';
+COMMENT ON COLUMN sync.reviews.document_version IS 'of two tellings the one with the higher clock is newer';

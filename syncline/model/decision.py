@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from syncline.model.change import EntityKey
 from syncline.model.failure import Failure
 from syncline.model.part import Part
 from syncline.model.version import Version
@@ -23,14 +24,69 @@ class Known(NamedTuple):
     content_hash: str
 
 
-class Conflict(NamedTuple):
-    """Two changes that cannot both stand. ``won`` tells whether the one that arrived does."""
+class ConflictKind(StrEnum):
+    VERSION = "version"
+    """The same version with other content, or an edit based on an older state than the one that stands."""
+    TIMESTAMP = "timestamp"
+    """Concurrent edits, told by the times of the fields."""
+    OWNERSHIP = "ownership"
+    """A write by a service that may not write this."""
+    BUSINESS_RULE = "business_rule"
 
-    kind: str
-    part: Part
-    known: Known
+
+class Side(NamedTuple):
+    """One of two changes that cannot both stand, as far as it is known."""
+
+    writer: str
+    """The service that wrote it."""
+    version: tuple[int, ...]
+    content_hash: str
+    value: Any = None
+    """Of the field; of the whole change where no field is named."""
+    position: str | None = None
+    """In the log; where it is known."""
+
+
+class Conflict(NamedTuple):
+    """Two changes that cannot both stand, over one field or (``""``) over an entity as a whole.
+
+    ``won`` tells whether the one that arrived does; ``rule`` names what decided.
+    """
+
+    kind: ConflictKind
+    entity: EntityKey
+    field: str
+    known: Side
+    arrived: Side
+    event_id: str
+    """Of the change that arrived."""
     won: bool
     rule: str
+
+
+class Candidate(NamedTuple):
+    """A writer's newest value of a field that is under review."""
+
+    value: Any
+    version: int
+    at_us: int
+
+
+class Review(NamedTuple):
+    """A question that a person must answer: which of several concurrent values of a field is right?
+
+    It is a function of what the document knows, so every write of the document tells it anew.
+    """
+
+    entity: EntityKey
+    field: str
+    candidates: dict[str, Candidate]
+    """By writer."""
+    standing: str
+    """The writer whose value the copy shows meanwhile."""
+    is_open: bool
+    document_version: int
+    """The document's clock: of two reviews of one field the one with the higher clock is newer."""
 
 
 class Stamps(NamedTuple):
@@ -77,6 +133,7 @@ class Decided:
 
     applied: list[Applied] = field(default_factory=list)
     conflicts: list[Conflict] = field(default_factory=list)
+    reviews: list[Review] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     watermarks: list[LaneWatermark] = field(default_factory=list)
 
@@ -86,5 +143,6 @@ class Decided:
     def add(self, other: "Decided") -> None:
         self.applied += other.applied
         self.conflicts += other.conflicts
+        self.reviews += other.reviews
         self.failures += other.failures
         self.watermarks += other.watermarks

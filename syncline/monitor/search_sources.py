@@ -18,7 +18,7 @@ import psycopg
 from syncline.monitor import sql
 from syncline.monitor.read_ahead import read_ahead
 from syncline.monitor.search_comparison import Parts, SourcePart, entity_of
-from syncline.policies.ownership import ENTITIES
+from syncline.policies.ownership import SEARCH_ENTITIES
 from syncline.postgres import connect, raise_typed
 from syncline.statements import statement
 
@@ -35,11 +35,13 @@ class SearchSources:
 
     def __init__(self, dsns: Mapping[str, str]) -> None:
         self._closing = ExitStack()
-        self._statements = {policy.type: statement(sql, f"search_{policy.type}") for policy in ENTITIES}
+        self._statements = {
+            policy.type: statement(sql, f"search_{policy.type}") for policy in SEARCH_ENTITIES
+        }
         try:
             self._connections = {
                 policy.type: self._closing.enter_context(connect(dsns[policy.owner], "syncline-verify"))
-                for policy in ENTITIES
+                for policy in SEARCH_ENTITIES
             }
         except BaseException:
             self._closing.close()

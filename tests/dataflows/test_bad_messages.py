@@ -16,7 +16,8 @@ from dataflows.catalog_search import NAME, build
 from sinks.elasticsearch import ElasticsearchStore
 from sources.kafka import KafkaSettings, KafkaSource
 from syncline.model.message import Record
-from syncline.policies.ownership import ENTITIES, policies_by_topic
+from syncline.policies.ownership import SEARCH_ENTITIES
+from syncline.policies.subscriptions import CATALOG_SEARCH
 from syncline.settings import Settings
 from syncline.stopping import Stop
 from tests.changes import payload, price, product, stock
@@ -114,7 +115,7 @@ KINDS: dict[str, Callable[[str], Bad]] = {
 
 def good_messages(own: Settings) -> list[Record]:
     """Products with their prices and stock, with one that is large and names that are not ASCII."""
-    topics = {policy.type: policy.topic(own.topic_prefix) for policy in ENTITIES}
+    topics = {policy.type: policy.topic(own.topic_prefix) for policy in SEARCH_ENTITIES}
     made = []
     for number in range(GOOD):
         sku = f"SKU-{number:05}"
@@ -127,7 +128,7 @@ def good_messages(own: Settings) -> list[Record]:
 
 
 def bad_messages(own: Settings) -> list[tuple[Record, str]]:
-    topics = {policy.type: policy.topic(own.topic_prefix) for policy in ENTITIES}
+    topics = {policy.type: policy.topic(own.topic_prefix) for policy in SEARCH_ENTITIES}
     kinds = list(KINDS.values())
     made = []
     for number in range(BAD):
@@ -147,7 +148,7 @@ def interleaved(good: list[Record], bad: list[Record]) -> Iterator[Record]:
 def run_to_the_end(own: Settings, log: Log) -> None:
     stop = Stop()
     reading = KafkaSettings(log.bootstrap_servers, f"{own.topic_prefix}-{NAME}", 4_096, 2)
-    source = KafkaSource(reading, list(policies_by_topic(own.topic_prefix)), stop, until_end=True)
+    source = KafkaSource(reading, list(CATALOG_SEARCH.topics(own.topic_prefix)), stop, until_end=True)
     store = ElasticsearchStore(own.elasticsearch_url.get_secret_value(), own.search_alias)
     run_main(build(own, source, store, stop), epoch_interval=timedelta(seconds=1))  # type: ignore[no-untyped-call]
     store.close()

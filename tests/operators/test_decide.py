@@ -160,7 +160,7 @@ def test_a_conflict_is_told_beside_the_decision(bench: Bench) -> None:
         ("stock:W1:SKU-1", 5, Decision.REJECTED),
     ]
     (conflict,) = decided.conflicts
-    assert conflict.part == parts[0]
+    assert conflict.arrived.content_hash == parts[0].change.content_hash
     assert not conflict.won
 
 

@@ -76,8 +76,8 @@ def test_the_same_version_with_other_content_is_a_conflict_that_the_higher_hash_
     assert (won.decision, lost.decision) == (Decision.APPLIED, Decision.REJECTED)
     for verdict, standing in ((won, LOW), (lost, HIGH)):
         assert verdict.conflict is not None
-        assert verdict.conflict.part is verdict.part
-        assert verdict.conflict.known == known(standing)
+        assert verdict.conflict.event_id == verdict.part.change.event_id
+        assert verdict.conflict.known[1:3] == (tuple(known(standing).version), known(standing).content_hash)
         assert verdict.conflict.kind == "version"
         assert verdict.conflict.won == (verdict.decision is Decision.APPLIED)
 

@@ -14,7 +14,7 @@ import pytest
 
 from syncline.flow_processes import FlowProcesses, free_ports
 from syncline.model.message import Message
-from syncline.policies.ownership import ENTITIES
+from syncline.policies.ownership import SEARCH_ENTITIES
 from syncline.settings import Settings
 from syncline.stack.stack import Stack
 from tests.log import Log, header
@@ -63,7 +63,7 @@ class Writer:
 
 @pytest.fixture
 def topic(own: Settings) -> str:
-    return ENTITIES[0].topic(own.topic_prefix)
+    return SEARCH_ENTITIES[0].topic(own.topic_prefix)
 
 
 @pytest.fixture

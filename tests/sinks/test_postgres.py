@@ -13,11 +13,10 @@ from structlog.testing import capture_logs
 from sinks.conflict_audit import conflict_audit
 from sinks.postgres import STATEMENT_MAX_BYTES, PostgresWriter, _arrays, install_sync_schema
 from sinks.quarantine import quarantine
-from syncline.model.decision import Conflict, Known
+from syncline.model.decision import Conflict, ConflictKind, Side
 from syncline.model.errors import BadCredentials, MissingResource, Unavailable, Undecodable
 from syncline.model.failure import Failure
 from syncline.model.message import Message
-from syncline.model.version import Version
 from syncline.settings import Settings
 from syncline.stopping import Stop
 from tests.changes import NOON_US, change_message, change_of, product, product_part
@@ -148,21 +147,37 @@ def test_many_large_messages_at_once(dsn: str) -> None:
 
 def test_a_conflict_is_audited_once(dsn: str) -> None:
     part = product_part(4, name="🦆", description="x" * 10_000)
-    conflict = Conflict("same_version", part, Known(Version(1, 4, 0), "abc"), won=True, rule="content_hash")
+    change = part.change
+    arrived = Side(
+        "catalog", tuple(change.version), change.content_hash, change.fields, change.message.position
+    )
+    conflict = Conflict(
+        ConflictKind.VERSION,
+        change.entity,
+        "",
+        known=Side("catalog", (1, 4, 0, 0), "abc"),
+        arrived=arrived,
+        event_id=change.event_id,
+        won=True,
+        rule="content_hash",
+    )
+    mirrored = conflict._replace(known=arrived, arrived=conflict.known, won=False)
     for _ in range(2):
         sink = conflict_audit("tests", dsn, Stop())
-        sink.write([conflict, conflict, conflict._replace(won=False, kind="other")])
+        other = conflict._replace(won=False, kind=ConflictKind.TIMESTAMP, field="name")
+        sink.write([conflict, conflict, mirrored, other])
         sink.close()
     rows = ask(
         dsn,
-        "SELECT kind, entity_type, entity_id, known_version, known_hash, arrived_version, arrived_hash, "
-        "arrived_fields ->> 'name', arrived_position, rule, winner FROM sync.conflicts ORDER BY kind DESC",
+        "SELECT kind, field, entity_type, entity_id, known_version, known_hash, arrived_version, "
+        "arrived_hash, arrived_value ->> 'name', arrived_position, rule, winner "
+        "FROM sync.conflicts ORDER BY kind DESC",
     )
-    version, change = [1, 4, 0, 0], part.change
+    version = [1, 4, 0, 0]
     same = ("product", "SKU-1", version, "abc", version, change.content_hash, "🦆", change.message.position)
     assert rows == [
-        ("same_version", *same, "content_hash", "arrived"),
-        ("other", *same, "content_hash", "known"),
+        ("version", "", *same, "content_hash", "arrived"),
+        ("timestamp", "name", *same, "content_hash", "known"),
     ]
 
 

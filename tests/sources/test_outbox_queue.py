@@ -19,7 +19,7 @@ from syncline.clock import system_clock_us
 from syncline.model.errors import BadCredentials, Fenced, MissingResource, Unavailable
 from syncline.model.message import Message
 from syncline.model.outbox import OutboxBatch, OutboxRow, Publication
-from syncline.policies.ownership import ENTITIES
+from syncline.policies.ownership import SEARCH_ENTITIES
 from syncline.settings import Settings
 from tests.log import Log, fields, header
 from tests.own import but
@@ -27,7 +27,7 @@ from tests.road import Road
 from tests.services.database import Database
 from tests.waiting import eventually
 
-TOPICS = {policy.owner: policy.topic for policy in ENTITIES}
+TOPICS = {policy.owner: policy.topic for policy in SEARCH_ENTITIES}
 
 
 class Relay:
@@ -123,7 +123,7 @@ class Since(Protocol):
 @pytest.fixture
 def since(log: Log, own: Settings) -> Since:
     """What came to the log since the test began; all that was acknowledged, or what is committed."""
-    topics = [policy.topic(own.topic_prefix) for policy in ENTITIES]
+    topics = [policy.topic(own.topic_prefix) for policy in SEARCH_ENTITIES]
     seen = {message.position for message in log.read(*topics, committed=False)}
 
     def read(*, committed: bool = True) -> list[Message]:
