@@ -20,7 +20,7 @@ from operators.lanes import LaneBatch, group_by_lane
 from operators.window import Window
 from syncline.clock import Clock, system_clock_us
 from syncline.model.change import Watermark
-from syncline.model.decision import Conflict, Decided
+from syncline.model.decision import Conflict, Decided, Review
 from syncline.model.document import DocumentShape
 from syncline.model.errors import CopyReplaced, FatalError
 from syncline.model.failure import Failure
@@ -98,10 +98,12 @@ class WindowLimits:
 
 @dataclass(frozen=True)
 class AppliedStreams:
-    """``errs`` must be attached to a quarantine, and ``conflicts`` to an audit."""
+    """``errs`` must be attached to a quarantine, and ``conflicts`` to an audit; ``reviews`` are empty where
+    each entity has one writer."""
 
     oks: KeyedStream[Decided]
     conflicts: Stream[Conflict]
+    reviews: Stream[Review]
     errs: Stream[Failure]
 
 
@@ -134,5 +136,6 @@ def apply(
     return AppliedStreams(
         oks=decided,
         conflicts=op.flat_map("conflicts", decided, lambda item: item[1].conflicts),
+        reviews=op.flat_map("reviews", decided, lambda item: item[1].reviews),
         errs=op.flat_map("failures", decided, lambda item: item[1].failures),
     )

@@ -5,6 +5,7 @@ Nothing is remembered that was not written.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import orjson
 
@@ -13,7 +14,7 @@ from operators.deliver import Deliver
 from operators.resolve import Resolve
 from operators.validate import Validate
 from syncline.clock import Clock
-from syncline.model.decision import Applied, Decided, Decision, Stamps, Verdict
+from syncline.model.decision import Applied, Conflict, Decided, Decision, Review, Stamps, Verdict
 from syncline.model.document import Document, DocumentShape, merge, tick
 from syncline.model.errors import Refused, TransientError
 from syncline.model.failure import Failure
@@ -51,13 +52,20 @@ class Decide:
         return deciding.decided, [part for parts in deciding.parts.values() for part in parts]
 
 
+class _Merged(NamedTuple):
+    verdicts: list[Verdict]
+    document_version: int
+    conflicts: Sequence[Conflict]
+    reviews: Sequence[Review]
+
+
 @dataclass(slots=True)
 class _Merging:
     """What merging came to, before any of it was written."""
 
     writes: list[Write] = field(default_factory=list)
-    merged: dict[str, tuple[list[Verdict], int]] = field(default_factory=dict)
-    """By document: what is settled if the store takes its write, and its clock then."""
+    merged: dict[str, "_Merged"] = field(default_factory=dict)
+    """By document: what is settled if the store takes its write."""
     resolving_us: int = 0
     validating_us: int = 0
 
@@ -89,14 +97,14 @@ class _Deciding:
         results = yield from self._by.deliver.write(merging.writes)
         resolved = loaded + merging.resolving_us
         stamps = Stamps(started, resolved, resolved + merging.validating_us, clock())
-        for id_, (verdicts, version) in merging.merged.items():
+        for id_, merged in merging.merged.items():
             result = results.get(id_)
             if result is None or result.outcome is Outcome.WRITTEN:
-                self._tell(Applied(id_, verdicts, version, stamps))
+                self._tell(id_, merged, stamps)
             elif result.outcome is Outcome.ALREADY_NEWER:
                 self._must_read.add(id_)
             else:
-                self._take_out_refused(id_, verdicts, result.reason)
+                self._take_out_refused(id_, merged.verdicts, result.reason)
         self.parts = {id_: parts for id_, parts in self.parts.items() if parts}
 
     def _may_be_new(self, document_id: str) -> bool:
@@ -122,9 +130,13 @@ class _Deciding:
             entering = [verdict for verdict in verdicts if verdict.decision is Decision.APPLIED]
             if entering:
                 verdicts = self._enter(id_, document, entering, verdicts, validated)
+            conflicts = shape.conflicts(document, (verdict.part for verdict in verdicts))
+            if entering:
                 token = None if copy is None else copy.token
                 merging.writes.append(Write(id_, orjson.dumps(document), token))
-            merging.merged[id_] = verdicts, document["_sync"]["version"]
+            merging.merged[id_] = _Merged(
+                verdicts, document["_sync"]["version"], conflicts, shape.reviews(document)
+            )
 
     def _take_out_invalid(self, document_id: str, judged: dict[str, list[Verdict]]) -> None:
         invalid: list[Part] = []
@@ -164,17 +176,20 @@ class _Deciding:
         tick(self._by.shape, document, now_us)
         return settled
 
-    def _tell(self, applied: Applied) -> None:
-        decided, parts = applied.verdicts, self.parts[applied.document_id]
-        if decided:
-            self.decided.applied.append(applied)
-        for verdict in decided:
+    def _tell(self, document_id: str, merged: _Merged, stamps: Stamps) -> None:
+        verdicts, document_version, conflicts, reviews = merged
+        if verdicts:
+            self.decided.applied.append(Applied(document_id, verdicts, document_version, stamps))
+        for verdict in verdicts:
             if verdict.conflict is not None:
                 self.decided.conflicts.append(verdict.conflict)
-        if len(decided) == len(parts):
+        self.decided.conflicts += conflicts
+        self.decided.reviews += reviews
+        parts = self.parts[document_id]
+        if len(verdicts) == len(parts):
             parts.clear()
         else:
-            self._drop(applied.document_id, [verdict.part for verdict in decided])
+            self._drop(document_id, [verdict.part for verdict in verdicts])
 
     def _take_out_refused(self, document_id: str, verdicts: list[Verdict], reason: str) -> None:
         """Blame a part only when it alone was new; what it stood above gets its turn in the next round."""

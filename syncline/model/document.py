@@ -6,9 +6,10 @@ with every write of the document and stays close to the wall clock, in units of 
 contributed, the version that the document reflects; a deleted entity leaves its version behind.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
-from syncline.model.decision import Known
+from syncline.model.decision import Conflict, Known, Review
 from syncline.model.part import Part
 from syncline.model.version import Version
 
@@ -39,6 +40,18 @@ class DocumentShape(Protocol):
 
     def is_hidden(self, document: Document) -> bool:
         """Whether the parts at hand are not yet, or no longer, something to show."""
+        ...
+
+    def conflicts(self, document: Document, parts: Iterable[Part]) -> Sequence[Conflict]:
+        """Of these parts with what other writers wrote; called once the newest of each entity is in.
+
+        ``parts`` are all that came for the document, duplicates and superseded ones too: the first time may
+        have died before its conflicts were told.
+        """
+        ...
+
+    def reviews(self, document: Document) -> Sequence[Review]:
+        """All that a person was ever asked about this document, and how that stands now."""
         ...
 
 

@@ -3,11 +3,12 @@
 Amounts are kept as whole numbers of 1/10,000 (``list_e4``): 12.90 is 129000. So no sum is ever rounded.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import TypeAdapter
 
+from syncline.model.decision import Conflict, Review
 from syncline.model.document import Body, Document, empty_sync_block
 from syncline.model.entities import Price, Product, Stock
 from syncline.model.part import Part
@@ -77,6 +78,13 @@ class SearchDocument:
     def is_hidden(self, document: Document) -> bool:
         """Only the product itself makes a document worth showing; ``name`` is there exactly with it."""
         return "name" not in document
+
+    def conflicts(self, document: Document, parts: Iterable[Part]) -> Sequence[Conflict]:  # noqa: ARG002
+        """Each entity has one writer."""
+        return ()
+
+    def reviews(self, document: Document) -> Sequence[Review]:  # noqa: ARG002
+        return ()
 
 
 def _put_product(document: Document, body: Body | None) -> Body | None:
