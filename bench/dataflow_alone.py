@@ -44,10 +44,8 @@ from syncline.model.errors import FatalError
 from syncline.model.failure import Failure
 from syncline.model.message import Message
 from syncline.policies.cache_keys import cache_keys
-from syncline.policies.ownership import policies_by_topic
-from syncline.policies.search_document import SEARCH_MAPPING, SearchDocument
-from syncline.policies.subscriptions import CATALOG_SEARCH
-from syncline.policies.validation import RULES
+from syncline.policies.reading import load_policies
+from syncline.policies.search_document import SearchDocument
 from syncline.process import start
 from syncline.settings import Settings
 from syncline.stopping import Stop
@@ -132,12 +130,13 @@ def flow(settings: Settings, messages: list[Message], store: NullStore, stop: St
         max_age=timedelta(milliseconds=settings.window_max_age_ms),
         working_set_bytes=settings.working_set_mib * 1024 * 1024,
     )
+    policy = load_policies().flow("catalog_search")
     dataflow = Dataflow("dataflow_alone")
     raw = op.input("changes", dataflow, TestingSource(messages, batch_size=settings.source_batch_messages))
-    decoded = decode("decode", raw, policies_by_topic(_TOPIC_PREFIX))
-    wanted = route("route", decoded.oks, CATALOG_SEARCH)
-    documents = transform("transform", wanted, SEARCH_MAPPING)
-    applied = apply("apply", documents.oks, SearchDocument(), RULES, store, limits, stop)
+    decoded = decode("decode", raw, policy.topics(_TOPIC_PREFIX))
+    wanted = route("route", decoded.oks, policy.subscription)
+    documents = transform("transform", wanted, policy)
+    applied = apply("apply", documents.oks, SearchDocument(), policy.rules, store, limits, stop)
     cache = _NoCache(settings.redis_url.get_secret_value())
     invalidated = invalidate("invalidate", applied.oks, cache, cache_keys)
     op.output("confirm", op.key_rm("unkey", invalidated), _End(ends.confirm))

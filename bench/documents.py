@@ -11,8 +11,8 @@ from syncline.clock import system_clock_us
 from syncline.model.document import Document, merge, tick
 from syncline.model.errors import FatalError
 from syncline.model.part import Part
-from syncline.policies.ownership import policies_by_topic
-from syncline.policies.search_document import SEARCH_MAPPING, SearchDocument
+from syncline.policies.reading import load_policies
+from syncline.policies.search_document import SearchDocument
 
 
 class Documents:
@@ -20,8 +20,9 @@ class Documents:
 
     def __init__(self, topic_prefix: str) -> None:
         self._topic_prefix = topic_prefix
-        self._decode = Decode(policies_by_topic(topic_prefix))
-        self._transform = Transform(SEARCH_MAPPING)
+        policy = load_policies().flow("catalog_search")
+        self._decode = Decode(policy.topics(topic_prefix))
+        self._transform = Transform(policy)
         self._shape = SearchDocument()
         self._bodies: dict[str, bytes] = {}
 

@@ -15,12 +15,13 @@ from uuid import UUID
 
 from syncline.model import envelope
 from syncline.model.message import Message, Record
-from syncline.policies.ownership import SEARCH_ENTITIES, EntityPolicy
+from syncline.policies.ownership import EntityPolicy
+from syncline.policies.reading import load_policies
 from syncline.services.workload import Statement, Transaction
 
 Row = dict[str, Any]
 
-_POLICIES: Mapping[str, EntityPolicy] = {policy.type: policy for policy in SEARCH_ENTITIES}
+_POLICIES: Mapping[str, EntityPolicy] = {policy.type: policy for policy in load_policies().entities}
 _BEGINNING_US = 1_767_268_800_000_000
 """2026-01-01 12:00 UTC. Time goes on by a millisecond with each change: the same seed, the same bytes."""
 

@@ -25,9 +25,8 @@ from sources.kafka import KafkaSettings, KafkaSource
 from syncline.model.message import Message
 from syncline.model.store import Store
 from syncline.policies.cache_keys import cache_keys
-from syncline.policies.search_document import SEARCH_MAPPING, SearchDocument
-from syncline.policies.subscriptions import CATALOG_SEARCH
-from syncline.policies.validation import RULES
+from syncline.policies.reading import load_policies
+from syncline.policies.search_document import SearchDocument
 from syncline.process import settings_or_exit, start
 from syncline.retrying import hold_place
 from syncline.settings import Settings
@@ -56,7 +55,7 @@ def kafka_source(settings: Settings, stop: Stop, on_poll: Callable[[], None]) ->
             batch_messages=settings.source_batch_messages,
             poll_ms=settings.source_poll_ms,
         ),
-        list(CATALOG_SEARCH.topics(settings.topic_prefix)),
+        list(load_policies(settings.policies_dir).flow(NAME).topics(settings.topic_prefix)),
         stop,
         on_poll=on_poll,
     )
@@ -72,12 +71,14 @@ def build(settings: Settings, source: Source[Message], store: Store, stop: Stop)
     )
     cache = RedisInvalidation(settings.redis_url.get_secret_value())
 
+    policy = load_policies(settings.policies_dir).flow(NAME)
+
     dataflow = Dataflow(NAME)
     raw = op.input("changes", dataflow, source)
-    decoded = decode("decode", raw, CATALOG_SEARCH.topics(settings.topic_prefix))
-    wanted = route("route", decoded.oks, CATALOG_SEARCH)
-    documents = transform("transform", wanted, SEARCH_MAPPING)
-    applied = apply("apply", documents.oks, SearchDocument(), RULES, store, limits, stop)
+    decoded = decode("decode", raw, policy.topics(settings.topic_prefix))
+    wanted = route("route", decoded.oks, policy.subscription)
+    documents = transform("transform", wanted, policy)
+    applied = apply("apply", documents.oks, SearchDocument(), policy.rules, store, limits, stop)
     invalidated = invalidate("invalidate", applied.oks, cache, cache_keys)
     op.output("confirm", op.key_rm("unkey", invalidated), Confirmation(NAME, dsn))
     write_rows("audit", applied.conflicts, conflict_audit(NAME, dsn, stop))

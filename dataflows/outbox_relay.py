@@ -17,7 +17,7 @@ from sources.outbox import OutboxRemoval, OutboxSource
 from sources.outbox_queue import Outbox, OutboxSettings
 from syncline.health import Health
 from syncline.model.outbox import Publication
-from syncline.policies.ownership import ENTITIES
+from syncline.policies.reading import load_policies
 from syncline.process import settings_or_exit, start
 from syncline.settings import Settings
 from syncline.stopping import Stop
@@ -35,6 +35,15 @@ def flow() -> Dataflow:
 
 def build(settings: Settings, stop: Stop, health: Health) -> Dataflow:
     dsn = settings.postgres_dsn.get_secret_value()
+    policies = load_policies(settings.policies_dir)
+    topics = {
+        schema: {
+            entity.aggregate_type: entity.topic(settings.topic_prefix)
+            for entity in policies.entities
+            if entity.owner == schema
+        }
+        for schema in policies.owners
+    }
     transactions = {
         schema: KafkaTransactions(
             settings.kafka_bootstrap_servers, f"{settings.topic_prefix}-{NAME}-{schema}"
@@ -45,7 +54,7 @@ def build(settings: Settings, stop: Stop, health: Health) -> Dataflow:
         schema: Outbox(
             schema,
             source_dsn,
-            tuple(policy.topic(settings.topic_prefix) for policy in ENTITIES if policy.owner == schema),
+            topics[schema],
             OutboxSettings(
                 topic_prefix=settings.topic_prefix,
                 generation=settings.generation,

@@ -26,7 +26,7 @@ from syncline.model.errors import CopyReplaced, FatalError
 from syncline.model.failure import Failure
 from syncline.model.part import Part
 from syncline.model.store import Store
-from syncline.policies.validation import Rule
+from syncline.policies.rules import Rule
 from syncline.stopping import Stop
 
 SNAPSHOT_FORMAT = 1

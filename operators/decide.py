@@ -12,15 +12,15 @@ import orjson
 from operators.calls import Work
 from operators.deliver import Deliver
 from operators.resolve import Resolve
-from operators.validate import Validate
+from operators.validate import Validate, contradiction
 from syncline.clock import Clock
 from syncline.model.decision import Applied, Conflict, Decided, Decision, Review, Stamps, Verdict
-from syncline.model.document import Document, DocumentShape, merge, tick
-from syncline.model.errors import Refused, TransientError
+from syncline.model.document import Document, DocumentShape, known, merge, tick
+from syncline.model.errors import Contradictory, Refused, TransientError
 from syncline.model.failure import Failure
 from syncline.model.part import Part
 from syncline.model.store import Outcome, StoredDocument, Write
-from syncline.policies.validation import Rule
+from syncline.policies.rules import Rule
 
 _AT_A_TIME = 16
 
@@ -121,7 +121,7 @@ class _Deciding:
         judged = {id_: resolve.against_copy(document, self.parts[id_]) for id_, document in documents.items()}
         resolved = clock()
         for id_ in judged:
-            self._take_out_invalid(id_, judged)
+            self._take_out_invalid(id_, documents[id_], judged)
         validated = clock()
         merging.resolving_us += resolved - begun
         merging.validating_us += validated - resolved
@@ -138,13 +138,19 @@ class _Deciding:
                 verdicts, document["_sync"]["version"], conflicts, shape.reviews(document)
             )
 
-    def _take_out_invalid(self, document_id: str, judged: dict[str, list[Verdict]]) -> None:
+    def _take_out_invalid(
+        self, document_id: str, document: Document, judged: dict[str, list[Verdict]]
+    ) -> None:
         invalid: list[Part] = []
         for verdict in judged[document_id]:
             part = verdict.part
             if verdict.decision is Decision.APPLIED and (error := self._by.validate(part)) is not None:
                 invalid.append(part)
                 self.decided.failures.append(Failure("apply", part.change.message, error, part.change))
+                if isinstance(error, Contradictory):
+                    self.decided.conflicts.append(
+                        contradiction(part, known(document, part.entity), str(error))
+                    )
         if invalid:
             rejected = {id(part) for part in invalid}
             judged[document_id] = [

@@ -10,12 +10,11 @@ from bytewax.dataflow import Stream, operator
 from operators.failures import Fallible, try_batches
 from syncline.model import envelope
 from syncline.model.change import Change, EntityKey, Op, Watermark, content_hash
-from syncline.model.entities import SKU_MAX_LENGTH
 from syncline.model.errors import Undecodable
 from syncline.model.failure import Failure
 from syncline.model.message import Message
 from syncline.model.version import OpRank, Version
-from syncline.policies.ownership import EntityPolicy
+from syncline.policies.ownership import DOCUMENT_ID_MAX_LENGTH, EntityPolicy
 
 INT64_LIMIT = 2**63
 TIME_LIMIT_US = 253_402_300_800_000_000
@@ -93,14 +92,20 @@ def _entity(policy: EntityPolicy, message: Message, payload: Mapping[str, Any]) 
     entity_type, _, entity_id = text.partition(":")
     if entity_type != policy.type:
         raise Undecodable(f"entity: {text!r} does not belong on {message.topic}, only '{policy.type}:...'")
-    slot, sku = policy.split_id(entity_id)
-    if not sku or (policy.slot_column and not slot):
+    slot, document_id = policy.split_id(entity_id)
+    if not document_id or (policy.slot_column and not slot):
         raise Undecodable(f"entity: {text!r} is incomplete")
-    if len(sku) > SKU_MAX_LENGTH:
-        raise Undecodable(f"entity: the SKU of {len(sku)} characters is longer than {SKU_MAX_LENGTH}")
-    if message.key != sku.encode():
+    if len(document_id) > DOCUMENT_ID_MAX_LENGTH:
+        raise Undecodable(
+            f"entity: the {policy.document_column} of {len(document_id)} characters is longer than "
+            f"{DOCUMENT_ID_MAX_LENGTH}"
+        )
+    if message.key != document_id.encode():
         key = None if message.key is None else message.key.decode(errors="replace")
-        raise Undecodable(f"key: {key!r} must be the SKU of {text!r}, or the order of its changes is lost")
+        raise Undecodable(
+            f"key: {key!r} must be the {policy.document_column} of {text!r}, "
+            "or the order of its changes is lost"
+        )
     return EntityKey(entity_type, entity_id)
 
 

@@ -1,6 +1,6 @@
 """Step 4: the owner's row becomes a part of the consumer's document."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from bytewax.dataflow import Stream, operator
@@ -12,19 +12,17 @@ from syncline.model.change import Change, Op, Watermark
 from syncline.model.errors import Untransformable
 from syncline.model.failure import Failure
 from syncline.model.part import Part
-from syncline.policies.ownership import ENTITIES
+from syncline.policies.policies import FlowPolicy
 
-Mapper = Callable[[Mapping[str, Any]], dict[str, Any]]
-
-_POLICIES = {(policy.type, policy.producer): policy for policy in ENTITIES}
 _LONGEST_VALUE_SHOWN = 80
 
 
 class Transform:
     """Maps each change by the rule for its entity's type."""
 
-    def __init__(self, mapping: Mapping[str, Mapper], clock: Clock = system_clock_us) -> None:
-        self._mapping = mapping
+    def __init__(self, policy: FlowPolicy, clock: Clock = system_clock_us) -> None:
+        self._mapping = policy.mapping
+        self._policies = {(entity.type, entity.producer): entity for entity in policy.entities}
         self._clock = clock
 
     def __call__(self, items: Iterable[Change | Watermark]) -> list[Part | Watermark | Failure]:
@@ -40,12 +38,12 @@ class Transform:
 
     def _transform(self, change: Change) -> "_Unstamped | Failure":
         entity_type, entity_id = change.entity
-        policy = _POLICIES[entity_type, change.producer]
+        policy = self._policies[entity_type, change.producer]
         slot, document_id = policy.split_id(entity_id)
         if policy.writer is not None:
             slot, entity_id = policy.writer, f"{policy.writer}:{entity_id}"
         body: dict[str, Any] | None = None
-        if change.op != Op.DELETE:
+        if change.op == Op.UPSERT:
             try:
                 body = self._mapping[entity_type](change.fields)
                 _check_identity(change, policy.document_column, document_id)
@@ -83,7 +81,7 @@ def _shorten(value: object) -> str:
 
 @operator
 def transform(
-    step_id: str, up: Stream[list[Change | Watermark]], mapping: Mapping[str, Mapper]
+    step_id: str, up: Stream[list[Change | Watermark]], policy: FlowPolicy
 ) -> Fallible[Part | Watermark]:
     """Turn changes into parts, in order; watermarks pass."""
-    return try_batches("each", up, Transform(mapping))
+    return try_batches("each", up, Transform(policy))

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from syncline.model.errors import Invalid
+from syncline.model.decision import Conflict, ConflictKind, Known, Side
+from syncline.model.errors import Contradictory, Invalid
 from syncline.model.part import Part
-from syncline.policies.validation import Rule
+from syncline.policies.rules import Rule
 
 
 class Validate:
@@ -15,11 +16,44 @@ class Validate:
 
     def __call__(self, part: Part) -> Invalid | None:
         """All that is wrong with the part, or ``None``."""
-        if part.body is None:
+        body, slot = part.body, part.slot
+        if body is None:
             return None
-        complaints = None
+        complaints: list[str] = []
+        is_contradictory = False
         for rule in self._rules.get(part.change.entity.type, ()):
-            complaint = rule(part)
+            complaint = rule.check(body, slot)
             if complaint is not None:
-                complaints = complaint if complaints is None else f"{complaints}; {complaint}"
-        return None if complaints is None else Invalid(complaints)
+                complaints.append(complaint)
+                is_contradictory |= rule.is_between_fields
+        if not complaints:
+            return None
+        text = "; ".join(complaints)
+        return Contradictory(text) if is_contradictory else Invalid(text)
+
+
+def contradiction(part: Part, standing: Known | None, complaint: str) -> Conflict:
+    """The record of a change whose values contradict each other: what stands stays."""
+    change = part.change
+    known = (
+        Side(change.producer, (), "")
+        if standing is None
+        else Side(change.producer, tuple(standing.version), standing.content_hash)
+    )
+    arrived = Side(
+        change.producer,
+        tuple(change.version),
+        change.content_hash,
+        change.fields,
+        change.message.position,
+    )
+    return Conflict(
+        ConflictKind.BUSINESS_RULE,
+        change.entity,
+        field="",
+        known=known,
+        arrived=arrived,
+        event_id=change.event_id,
+        won=False,
+        rule=complaint,
+    )

@@ -19,7 +19,7 @@ milliseconds that flushing takes).
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
@@ -104,15 +104,15 @@ class _Read(NamedTuple):
 class Outbox:
     """One schema's outbox. All calls come from one worker's thread.
 
-    ``fence`` is called after the lock is won and before the first read: a relay that was paused in
-    between can then no longer publish.
+    ``topics`` go by aggregate type. ``fence`` is called after the lock is won and before the first read: a
+    relay that was paused in between can then no longer publish.
     """
 
     def __init__(
         self,
         schema: str,
         dsn: str,
-        topics: tuple[str, ...],
+        topics: Mapping[str, str],
         settings: OutboxSettings,
         fence: Callable[[], None],
     ) -> None:
@@ -263,7 +263,7 @@ class Outbox:
             records=tuple(self._records(tenure, rows, read_at_us)),
             read_at_us=read_at_us,
             watermark_us=watermark_us,
-            topics=self._topics,
+            topics=tuple(self._topics.values()),
             commit=commit,
         )
 
@@ -275,7 +275,8 @@ class Outbox:
         )
         for row in rows:
             yield Record(
-                topic=f"{self._settings.topic_prefix}.{self.schema}.{row.aggregatetype}",
+                topic=self._topics.get(row.aggregatetype)
+                or f"{self._settings.topic_prefix}.{self.schema}.{row.aggregatetype}",
                 key=row.aggregateid.encode(),
                 value=row.payload,
                 headers=(

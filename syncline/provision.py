@@ -18,7 +18,7 @@ from sinks.elasticsearch import ElasticsearchStore
 from sinks.postgres import install_sync_schema
 from syncline import policies
 from syncline.kafka import CLIENT_LOG, MAX_RECORD_BYTES, typed
-from syncline.policies.ownership import policies_by_topic
+from syncline.policies.reading import load_policies
 from syncline.settings import Settings
 
 RECOVERY_PARTITIONS = 4
@@ -41,7 +41,7 @@ def topics(settings: Settings) -> list[NewTopic]:
             replication_factor=settings.topic_replication_factor,
             config=_TOPIC_SETTINGS,
         )
-        for topic in policies_by_topic(settings.topic_prefix)
+        for topic in load_policies(settings.policies_dir).topics(settings.topic_prefix)
     ]
 
 
@@ -75,8 +75,9 @@ def search_index(settings: Settings) -> dict[str, Any]:
             "valid_to": {"type": "date"},
         },
     }
+    currencies = load_policies(settings.policies_dir).allowed("price", "currency")
     prices = body["mappings"]["properties"]["prices"]["properties"]
-    prices.update(dict.fromkeys(settings.currencies, price))
+    prices.update(dict.fromkeys(map(str, currencies), price))
     shown = {"bool": {"must_not": {"term": {"_sync.hidden": True}}}}
     return {**body, "aliases": {settings.search_alias: {"filter": shown, "is_write_index": True}}}
 

@@ -57,8 +57,8 @@ class Settings(BaseSettings):
     topic_partitions: int = Field(3, ge=1, description="A multiple of the processes that read them.")
     topic_replication_factor: int = Field(1, ge=1, description="3 on a cluster that must not lose.")
     search_alias: str = Field("products", description="Alias of the index of search documents.")
-    currencies: tuple[str, ...] = Field(
-        ("EUR", "USD", "GBP", "CHF", "JPY"), description="Currencies whose prices can be searched."
+    policies_dir: Path | None = Field(
+        None, description="Folder of policy files (*.toml) in place of Syncline's own."
     )
 
     # The relay.

@@ -11,18 +11,19 @@ from syncline.model import envelope
 from syncline.model.change import Change
 from syncline.model.message import Message
 from syncline.model.part import Part
-from syncline.policies.ownership import SEARCH_ENTITIES, policies_by_topic
-from syncline.policies.search_document import SEARCH_MAPPING
+from syncline.policies.reading import load_policies
 
 TOPIC_PREFIX = "syncline"
-TOPICS = {policy.type: policy.topic(TOPIC_PREFIX) for policy in SEARCH_ENTITIES}
+SEARCH = load_policies().flow("catalog_search")
+PRODUCT = next(policy for policy in SEARCH.entities if policy.type == "product")
+TOPICS = {policy.type: policy.topic(TOPIC_PREFIX) for policy in SEARCH.entities}
 NOON_US = 1_767_268_800_000_000
 """2026-01-01 12:00 UTC."""
 
 Headers = Sequence[tuple[str, bytes | None]]
 
-decode = Decode(policies_by_topic(TOPIC_PREFIX))
-transform = Transform(SEARCH_MAPPING, lambda: NOON_US)
+decode = Decode(SEARCH.topics(TOPIC_PREFIX))
+transform = Transform(SEARCH, lambda: NOON_US)
 
 
 def product(sku: str = "SKU-1", **columns: object) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from elasticsearch import Elasticsearch
 from psycopg import conninfo, sql
 from redis import Redis
 
-from syncline.policies.ownership import policies_by_topic
+from syncline.policies.reading import load_policies
 from syncline.provision import provision, search_index_name
 from syncline.services.schema import install
 from syncline.settings import Settings
@@ -64,7 +64,7 @@ def remove(settings: Settings) -> None:
     """What the servers hold beside the database."""
     log = Log(settings.kafka_bootstrap_servers)
     there = log.admin.list_topics(timeout=10).topics
-    log.delete([topic for topic in policies_by_topic(settings.topic_prefix) if topic in there])
+    log.delete([topic for topic in load_policies().topics(settings.topic_prefix) if topic in there])
     with Elasticsearch(settings.elasticsearch_url.get_secret_value()) as client:
         client.indices.delete(index=search_index_name(settings), ignore_unavailable=True)
     with Redis.from_url(settings.redis_url.get_secret_value()) as redis:

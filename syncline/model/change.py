@@ -13,6 +13,8 @@ from syncline.model.version import Version
 class Op(StrEnum):
     UPSERT = "upsert"
     DELETE = "delete"
+    FILTERED = "filtered"
+    """An upsert of a row that the flow does not want, or no longer: what the copy has of it goes."""
 
 
 class EntityKey(NamedTuple):

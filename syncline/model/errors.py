@@ -8,6 +8,7 @@
     │   ├── Undecodable
     │   ├── Untransformable
     │   ├── Invalid
+    │   │   └── Contradictory
     │   └── Refused
     └── FatalError                nothing will help but a person: stop with a clear message
         ├── BadCredentials
@@ -55,6 +56,10 @@ class Untransformable(ChangeError):
 
 class Invalid(ChangeError):
     """The change breaks a rule of the data policy."""
+
+
+class Contradictory(Invalid):
+    """Values of the change contradict each other, by a rule of the business."""
 
 
 class Refused(ChangeError):

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from syncline.model.change import Change, Op
+from syncline.model.change import Change
 from syncline.model.version import Version
 
 
@@ -25,10 +25,6 @@ class Part(NamedTuple):
     @property
     def version(self) -> Version:
         return self.change.version
-
-    @property
-    def is_deleted(self) -> bool:
-        return self.change.op == Op.DELETE
 
     @property
     def rank(self) -> tuple[Version, str]:

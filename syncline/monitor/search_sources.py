@@ -18,7 +18,7 @@ import psycopg
 from syncline.monitor import sql
 from syncline.monitor.read_ahead import read_ahead
 from syncline.monitor.search_comparison import Parts, SourcePart, entity_of
-from syncline.policies.ownership import SEARCH_ENTITIES
+from syncline.policies.ownership import EntityPolicy
 from syncline.postgres import connect, raise_typed
 from syncline.statements import statement
 
@@ -33,15 +33,13 @@ _Row = tuple[str, str, str]
 class SearchSources:
     """The three source databases, each read over a connection of its own."""
 
-    def __init__(self, dsns: Mapping[str, str]) -> None:
+    def __init__(self, dsns: Mapping[str, str], entities: Sequence[EntityPolicy]) -> None:
         self._closing = ExitStack()
-        self._statements = {
-            policy.type: statement(sql, f"search_{policy.type}") for policy in SEARCH_ENTITIES
-        }
+        self._statements = {policy.type: statement(sql, f"search_{policy.type}") for policy in entities}
         try:
             self._connections = {
                 policy.type: self._closing.enter_context(connect(dsns[policy.owner], "syncline-verify"))
-                for policy in SEARCH_ENTITIES
+                for policy in entities
             }
         except BaseException:
             self._closing.close()

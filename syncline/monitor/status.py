@@ -15,7 +15,7 @@ from syncline.monitor.freshness import lowest_watermark_us
 from syncline.monitor.latency_report import read_counts, read_step_latencies
 from syncline.monitor.log_lag import LogLag, log_lag
 from syncline.monitor.servers import ServerAnswer, ask_servers
-from syncline.policies.subscriptions import SUBSCRIPTIONS
+from syncline.policies.reading import load_policies
 from syncline.postgres import Connection, connect, raise_typed
 from syncline.settings import Settings
 from syncline.statements import statement
@@ -209,7 +209,7 @@ def _waiting_in_outboxes(settings: Settings) -> _Waiting:
 
 
 def _waiting_in_kafka(settings: Settings) -> _Waiting:
-    topics = list(SUBSCRIPTIONS[SEARCH].topics(settings.topic_prefix))
+    topics = list(load_policies(settings.policies_dir).flow(SEARCH).topics(settings.topic_prefix))
     lag: LogLag = log_lag(settings.kafka_bootstrap_servers, f"{settings.topic_prefix}-{SEARCH}", topics)
     oldest_us = lag.oldest_commit_us
     oldest = None if oldest_us is None else datetime.fromtimestamp(oldest_us / 1e6, UTC)

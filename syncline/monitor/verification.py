@@ -29,6 +29,7 @@ from syncline.monitor.search_comparison import (
 )
 from syncline.monitor.search_copy import SearchCopy
 from syncline.monitor.search_sources import SearchSources
+from syncline.policies.reading import load_policies
 from syncline.settings import Settings
 
 SETTLE = timedelta(seconds=10)
@@ -105,7 +106,11 @@ def verify_catalog_search(settings: Settings, settle: timedelta, shown: int | No
     report = VerificationReport("catalog_search")
     url = settings.elasticsearch_url.get_secret_value()
     with (
-        closing(SearchSources(settings.source_dsns)) as sources,
+        closing(
+            SearchSources(
+                settings.source_dsns, load_policies(settings.policies_dir).flow("catalog_search").entities
+            )
+        ) as sources,
         closing(SearchCopy(url, settings.search_alias)) as copy,
     ):
         suspects = _first_pass(sources, copy, report)

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+DOCUMENT_ID_MAX_LENGTH = 128
+"""Elasticsearch bounds a document's id to 512 bytes: 128 characters of UTF-8."""
+
 
 @dataclass(frozen=True, slots=True)
 class EntityPolicy:
@@ -15,11 +18,18 @@ class EntityPolicy:
     slot_column: str | None = None
     document_column: str = "sku"
     writer: str | None = None
+    own_topic: str | None = None
+    """Where it is not named as usual; ``{prefix}`` is filled in."""
 
     @property
     def producer(self) -> str:
         """The service that speaks on the topic."""
         return self.writer or self.owner
+
+    @property
+    def aggregate_type(self) -> str:
+        """By which the owner's outbox tells apart what goes to which topic."""
+        return self.writer or self.type
 
     def split_id(self, entity_id: str) -> tuple[str, str]:
         """The slot (``""`` where there is none) and the document's id."""
@@ -27,21 +37,6 @@ class EntityPolicy:
         return slot, document_id
 
     def topic(self, prefix: str) -> str:
-        return f"{prefix}.{self.owner}.{self.writer or self.type}"
-
-
-SEARCH_ENTITIES: tuple[EntityPolicy, ...] = (
-    EntityPolicy("product", owner="catalog"),
-    EntityPolicy("price", owner="pricing", slot_column="currency"),
-    EntityPolicy("stock", owner="warehouse", slot_column="warehouse_id"),
-)
-CUSTOMER_ENTITIES: tuple[EntityPolicy, ...] = tuple(
-    EntityPolicy("customer", owner="customers", document_column="id", writer=writer)
-    for writer in ("storefront", "crm", "support")
-)
-ENTITIES = SEARCH_ENTITIES + CUSTOMER_ENTITIES
-
-
-def policies_by_topic(prefix: str, entities: tuple[EntityPolicy, ...] = ENTITIES) -> dict[str, EntityPolicy]:
-    """Who writes a change is told by its topic, which access control protects; never by its payload."""
-    return {policy.topic(prefix): policy for policy in entities}
+        if self.own_topic is not None:
+            return self.own_topic.replace("{prefix}", prefix)
+        return f"{prefix}.{self.owner}.{self.aggregate_type}"

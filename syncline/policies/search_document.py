@@ -1,53 +1,16 @@
-"""The search document: how rows of three owners become its parts, and its parts the document.
+"""The search document: how the parts of three owners make it up. Policies say how rows become parts.
 
 Amounts are kept as whole numbers of 1/10,000 (``list_e4``): 12.90 is 129000. So no sum is ever rounded.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
-
-from pydantic import TypeAdapter
+from collections.abc import Iterable, Sequence
 
 from syncline.model.decision import Conflict, Review
 from syncline.model.document import Body, Document, empty_sync_block
-from syncline.model.entities import Price, Product, Stock
 from syncline.model.part import Part
+from syncline.policies.documents import DOCUMENTS
 
-PRODUCT_FIELDS = ("name", "description", "brand", "category", "attributes", "tags", "status")
-_EMPTY_PRODUCT: Body = dict.fromkeys(PRODUCT_FIELDS)
-
-_product = TypeAdapter(Product).validator.validate_python
-_price = TypeAdapter(Price).validator.validate_python
-_stock = TypeAdapter(Stock).validator.validate_python
-
-
-def _product_body(fields: Mapping[str, Any]) -> Body:
-    body: Body = {**_EMPTY_PRODUCT, **_product(fields)}
-    del body["sku"]
-    return body
-
-
-def _price_body(fields: Mapping[str, Any]) -> Body:
-    row: Price = _price(fields)
-    return {
-        "list_e4": row.get("list_amount"),
-        "sale_e4": row.get("sale_amount"),
-        "valid_from": row.get("valid_from"),
-        "valid_to": row.get("valid_to"),
-    }
-
-
-def _stock_body(fields: Mapping[str, Any]) -> Body:
-    row: Stock = _stock(fields)
-    return {"on_hand": row["on_hand"], "reserved": row["reserved"]}
-
-
-SEARCH_MAPPING: Mapping[str, Callable[[Mapping[str, Any]], Body]] = {
-    "product": _product_body,
-    "price": _price_body,
-    "stock": _stock_body,
-}
-"""By entity type: a row's fields to the part's body. Raises ``pydantic.ValidationError``."""
+PRODUCT_FIELDS = DOCUMENTS["catalog_search"]["product"].fields
 
 
 class SearchDocument:

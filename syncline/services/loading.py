@@ -13,7 +13,7 @@ from zlib import crc32
 import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from syncline.model.entities import INT32_MAX, Amount, Attributes
+from syncline.model.values import INT32_MAX, Amount, Attributes
 from syncline.services.lanes import Lanes
 from syncline.services.workload import (
     CATALOG_LANE,

@@ -21,10 +21,10 @@ from syncline.kafka import CLIENT_LOG
 from syncline.model.errors import Unavailable
 from syncline.monitor.freshness import wait_until_fresh
 from syncline.monitor.verification import VerificationReport, verify
-from syncline.policies.subscriptions import CATALOG_SEARCH
 from syncline.provision import create_recovery_folder, provision
 from syncline.services.schema import install_all
 from syncline.settings import Settings
+from tests.changes import SEARCH
 
 CATCH_UP = timedelta(seconds=120)
 
@@ -90,7 +90,7 @@ class World:
             },
             logger=CLIENT_LOG,
         )
-        topics = CATALOG_SEARCH.topics(self.settings.topic_prefix)
+        topics = SEARCH.topics(self.settings.topic_prefix)
         places = [
             (topic, partition) for topic in topics for partition in range(self.settings.topic_partitions)
         ]

@@ -9,7 +9,7 @@ from bench.goods import Goods
 from bench.ledger import Committed, Ledger, as_read, jsonb, record
 from operators.decode import Decode
 from syncline.model.change import Change
-from syncline.policies.ownership import policies_by_topic
+from syncline.policies.reading import load_policies
 from syncline.services.workload import Mix, Workload
 
 
@@ -20,7 +20,7 @@ def changes(count: int) -> list[Committed]:
 
 def decoded(committed: Iterable[Committed]) -> list[Change]:
     messages = as_read((record(change, "shop") for change in committed), 1)
-    found = Decode(policies_by_topic("shop"))(messages)
+    found = Decode(load_policies().topics("shop"))(messages)
     good = [change for change in found if isinstance(change, Change)]
     assert len(good) == len(found)
     return good

@@ -16,11 +16,9 @@ from dataflows.catalog_search import NAME, build
 from sinks.elasticsearch import ElasticsearchStore
 from sources.kafka import KafkaSettings, KafkaSource
 from syncline.model.message import Record
-from syncline.policies.ownership import SEARCH_ENTITIES
-from syncline.policies.subscriptions import CATALOG_SEARCH
 from syncline.settings import Settings
 from syncline.stopping import Stop
-from tests.changes import payload, price, product, stock
+from tests.changes import SEARCH, payload, price, product, stock
 from tests.log import Log
 from tests.own import own_settings
 
@@ -90,7 +88,7 @@ KINDS: dict[str, Callable[[str], Bad]] = {
     "entity missing": lambda sku: altered(sku, "entity: None", entity=...),
     "unknown entity": lambda sku: altered(sku, "'basket:1' does not belong on", entity="basket:1"),
     "another owner's entity": lambda sku: altered(sku, "does not belong on", entity=f"price:EUR:{sku}"),
-    "wrong key": lambda sku: altered(sku, "key: 'other' must be the SKU")._replace(key=b"other"),
+    "wrong key": lambda sku: altered(sku, "key: 'other' must be the sku")._replace(key=b"other"),
     "unknown op": lambda sku: altered(sku, "op: 'truncate' is unknown", op="truncate"),
     "version 0": lambda sku: altered(sku, "version: 0 must be", version=0),
     "version negative": lambda sku: altered(sku, "version: -1 must be", version=-1),
@@ -115,7 +113,7 @@ KINDS: dict[str, Callable[[str], Bad]] = {
 
 def good_messages(own: Settings) -> list[Record]:
     """Products with their prices and stock, with one that is large and names that are not ASCII."""
-    topics = {policy.type: policy.topic(own.topic_prefix) for policy in SEARCH_ENTITIES}
+    topics = {policy.type: policy.topic(own.topic_prefix) for policy in SEARCH.entities}
     made = []
     for number in range(GOOD):
         sku = f"SKU-{number:05}"
@@ -128,7 +126,7 @@ def good_messages(own: Settings) -> list[Record]:
 
 
 def bad_messages(own: Settings) -> list[tuple[Record, str]]:
-    topics = {policy.type: policy.topic(own.topic_prefix) for policy in SEARCH_ENTITIES}
+    topics = {policy.type: policy.topic(own.topic_prefix) for policy in SEARCH.entities}
     kinds = list(KINDS.values())
     made = []
     for number in range(BAD):
@@ -148,7 +146,7 @@ def interleaved(good: list[Record], bad: list[Record]) -> Iterator[Record]:
 def run_to_the_end(own: Settings, log: Log) -> None:
     stop = Stop()
     reading = KafkaSettings(log.bootstrap_servers, f"{own.topic_prefix}-{NAME}", 4_096, 2)
-    source = KafkaSource(reading, list(CATALOG_SEARCH.topics(own.topic_prefix)), stop, until_end=True)
+    source = KafkaSource(reading, list(SEARCH.topics(own.topic_prefix)), stop, until_end=True)
     store = ElasticsearchStore(own.elasticsearch_url.get_secret_value(), own.search_alias)
     run_main(build(own, source, store, stop), epoch_interval=timedelta(seconds=1))  # type: ignore[no-untyped-call]
     store.close()

@@ -18,8 +18,8 @@ from syncline.model.latency import LatencyHistogram
 from syncline.model.message import Record
 from syncline.monitor.log_lag import log_lag
 from syncline.monitor.status import FlowStatus, read_status
-from syncline.policies.subscriptions import CATALOG_SEARCH
 from syncline.settings import Settings
+from tests.changes import SEARCH
 from tests.log import Log
 from tests.monitor.shop import Shop
 from tests.own import but
@@ -169,7 +169,7 @@ def test_freshness_is_that_of_the_slowest_partition(
     now_us = database_time_us(connection)
     watermarks = {
         f"{topic}/{partition}": now_us
-        for topic in CATALOG_SEARCH.topics(own.topic_prefix)
+        for topic in SEARCH.topics(own.topic_prefix)
         for partition in range(own.topic_partitions)
     }
     slowest = next(iter(watermarks))
@@ -179,7 +179,7 @@ def test_freshness_is_that_of_the_slowest_partition(
 
 
 def test_freshness_is_unknown_until_every_partition_had_a_watermark(search: Flow, own: Settings) -> None:
-    topic = next(iter(CATALOG_SEARCH.topics(own.topic_prefix)))
+    topic = next(iter(SEARCH.topics(own.topic_prefix)))
     search.row("running", watermarks={f"{topic}/0": 1})
     assert search.status().freshness_seconds is None
 
@@ -208,7 +208,7 @@ def test_what_waits_in_the_outboxes(relay: Flow, shop: Shop, connection: psycopg
 def test_what_waits_in_kafka_are_changes_alone(search: Flow, own: Settings) -> None:
     """Neither watermarks nor the markers of transactions count. An aborted batch does: the flow reads it."""
     log = Log(own.kafka_bootstrap_servers)
-    topic = next(iter(CATALOG_SEARCH.topics(own.topic_prefix)))
+    topic = next(iter(SEARCH.topics(own.topic_prefix)))
     watermark = Record(topic, None, None, ((envelope.WATERMARK_US, b"1"),), 0)
     at = (envelope.COMMITTED_AT_US, b"1000000")
     changes = [Record(topic, b"S", b"{}", (at,), 0), Record(topic, b"S", b"{}", (), 0)]
@@ -248,7 +248,7 @@ def test_a_broker_that_has_just_started_is_given_a_moment(
 ) -> None:
     monkeypatch.setattr("syncline.monitor.log_lag.Consumer", _Hesitant)
     monkeypatch.setattr(_Hesitant, "asked", 0)
-    topics = list(CATALOG_SEARCH.topics(own.topic_prefix))
+    topics = list(SEARCH.topics(own.topic_prefix))
     assert log_lag(own.kafka_bootstrap_servers, "monitor-nobody", topics).uncounted_records == 0
     assert _Hesitant.asked == 3
 
@@ -260,12 +260,12 @@ def test_a_broker_that_knows_nothing_of_a_group_is_not_waited_for_long(
     monkeypatch.setattr("syncline.monitor.log_lag.COORDINATOR_SECONDS", 0)
     monkeypatch.setattr(_Hesitant, "asked", 0)
     with pytest.raises(Unavailable, match="how far the flow has read"):
-        log_lag(own.kafka_bootstrap_servers, "monitor-nobody", list(CATALOG_SEARCH.topics(own.topic_prefix)))
+        log_lag(own.kafka_bootstrap_servers, "monitor-nobody", list(SEARCH.topics(own.topic_prefix)))
 
 
 def test_what_there_was_no_time_to_count_is_said(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     log = Log(own.kafka_bootstrap_servers)
-    topic = list(CATALOG_SEARCH.topics(own.topic_prefix))[1]
+    topic = list(SEARCH.topics(own.topic_prefix))[1]
     log.append([Record(topic, b"S", b"{}", (), 1)] * 3)
     monkeypatch.setattr("syncline.monitor.log_lag.COUNT_FOR_SECONDS", 0)
     lag = log_lag(own.kafka_bootstrap_servers, "monitor-nobody", [topic])

@@ -14,7 +14,7 @@ from syncline.model.decision import Decided, Decision
 from syncline.model.document import Document
 from syncline.model.part import Part
 from syncline.policies.search_document import SearchDocument
-from syncline.policies.validation import RULES
+from tests.changes import SEARCH
 from tests.memory_store import MemoryStore
 from tests.operators.simulation import ManualClock, NoWait
 
@@ -34,7 +34,7 @@ class Bench:
         self.clock = ManualClock()
         self.stop = NoWait()
         deliver = Deliver(self.store, 1 << 20, self.stop)
-        self.decide = Decide(SearchDocument(), RULES, deliver, self.clock)
+        self.decide = Decide(SearchDocument(), SEARCH.rules, deliver, self.clock)
         self.window = Window(self.decide, max_changes, timedelta(milliseconds=5), self.clock)
 
     def lane(self, state: dict[str, object] | None = None) -> LaneLogic:
@@ -46,7 +46,7 @@ class Bench:
     def seed(self, *parts: Part) -> None:
         """Bring parts into the store without a trace in this worker's working set."""
         deliver = Deliver(self.store, 0, NoWait())
-        do(Decide(SearchDocument(), RULES, deliver, self.clock)(parts))
+        do(Decide(SearchDocument(), SEARCH.rules, deliver, self.clock)(parts))
         self.store.reads.clear()
         self.store.writes.clear()
 

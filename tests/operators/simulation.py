@@ -23,9 +23,8 @@ from syncline.model.errors import TransientError
 from syncline.model.part import Part
 from syncline.model.version import Version
 from syncline.policies.search_document import SearchDocument
-from syncline.policies.validation import RULES
 from syncline.stopping import Stop
-from tests.changes import NOON_US
+from tests.changes import NOON_US, SEARCH
 from tests.memory_store import Crash, MemoryStore
 
 PARTITION = "log/0"
@@ -169,7 +168,7 @@ class Process:
         self._states = dict(snapshot.lanes)
         self._stop = NoWait()
         deliver = Deliver(self._store, self._working_set_bytes, self._stop)
-        apply = Decide(SearchDocument(), RULES, deliver, self._clock)
+        apply = Decide(SearchDocument(), SEARCH.rules, deliver, self._clock)
         max_age = timedelta(microseconds=WINDOW_AGE_US)
         self._window = Window(apply, self._window_changes, max_age, self._clock)
         self._crews = LateCrews.of(self._window)

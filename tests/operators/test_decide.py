@@ -9,8 +9,7 @@ from syncline.model.decision import Decision, Stamps
 from syncline.model.document import CLOCK_TICKS_PER_MS
 from syncline.model.errors import Invalid, Refused
 from syncline.policies.search_document import SearchDocument
-from syncline.policies.validation import RULES
-from tests.changes import NOON_US, price_part, product_part, stock_part
+from tests.changes import NOON_US, SEARCH, price_part, product_part, stock_part
 from tests.memory_store import Crash, Fault
 from tests.operators.apply_step import Bench, decisions
 from tests.operators.simulation import NoWait
@@ -215,7 +214,7 @@ def test_stamps_follow_the_parts_of_the_step(bench: Bench) -> None:
     times = iter([10, 20, 21, 24, 30, 40])
     deliver = Deliver(bench.store, 0, NoWait())
 
-    decided, _ = do(Decide(SearchDocument(), RULES, deliver, lambda: next(times))([product_part()]))
+    decided, _ = do(Decide(SearchDocument(), SEARCH.rules, deliver, lambda: next(times))([product_part()]))
 
     (applied,) = decided.applied
     loading, resolving, validating = 20 - 10, 24 - 21, 30 - 24
@@ -287,7 +286,7 @@ def test_a_conflict_is_told_once_however_often_the_write_was_turned_away(bench: 
         if depth == [] and (row_version := next(rounds, None)) is not None:
             depth.append(row_version)
             deliver = Deliver(bench.store, 0, NoWait())
-            do(Decide(SearchDocument(), RULES, deliver, bench.clock)([price_part(row_version)]))
+            do(Decide(SearchDocument(), SEARCH.rules, deliver, bench.clock)([price_part(row_version)]))
             depth.clear()
 
     depth: list[int] = []

@@ -15,9 +15,8 @@ from syncline.model.errors import Undecodable
 from syncline.model.failure import Failure
 from syncline.model.message import Message
 from syncline.model.part import Part
-from syncline.policies.ownership import policies_by_topic
-from syncline.policies.search_document import SEARCH_MAPPING
-from tests.changes import TOPIC_PREFIX, change_message, message, stock
+from syncline.policies.reading import load_policies
+from tests.changes import SEARCH, TOPIC_PREFIX, change_message, message, stock
 
 MESSAGES = [change_message("stock", stock(), version, offset=version) for version in range(6)]
 
@@ -61,8 +60,8 @@ def test_messages_become_parts_batch_by_batch_around_the_bad_ones() -> None:
 
     flow = Dataflow("making")
     up: Stream[Message] = op_input("in", flow, TestingSource(log, batch_size=4))
-    decoded = decode("decode", up, policies_by_topic(TOPIC_PREFIX))
-    made = transform("transform", decoded.oks, SEARCH_MAPPING)
+    decoded = decode("decode", up, load_policies().topics(TOPIC_PREFIX))
+    made = transform("transform", decoded.oks, SEARCH)
     output("parts", made.oks, TestingSink(parts))
     output("undecodable", decoded.errs, TestingSink(undecodable))
     output("untransformable", made.errs, TestingSink(untransformable))

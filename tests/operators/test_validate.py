@@ -1,17 +1,13 @@
 """A part is checked by all rules of its entity's type, and all complaints are told at once."""
 
 from operators.validate import Validate
-from syncline.model.errors import Invalid
-from syncline.model.part import Part
+from syncline.model.errors import Contradictory, Invalid
+from syncline.policies.rules import Rule
 from tests.changes import price_part, product_part
 
-
-def complains(part: Part) -> str | None:
-    return f"complaint of {part.entity}"
-
-
-def is_content(part: Part) -> str | None:
-    return None
+complains = Rule(lambda body, _slot: f"complaint of {body['name']}")
+is_content = Rule(lambda _body, _slot: None)
+contradicts = Rule(complains.check, is_between_fields=True)
 
 
 def test_a_part_that_keeps_all_rules_is_valid() -> None:
@@ -22,7 +18,12 @@ def test_every_complaint_is_told() -> None:
     error = Validate({"product": [complains, is_content, complains]})(product_part())
 
     assert isinstance(error, Invalid)
-    assert str(error) == "complaint of product:SKU-1; complaint of product:SKU-1"
+    assert str(error) == "complaint of Kettle; complaint of Kettle"
+
+
+def test_values_that_contradict_each_other_are_told_apart_by_class() -> None:
+    assert type(Validate({"product": [complains]})(product_part())) is Invalid
+    assert type(Validate({"product": [complains, contradicts]})(product_part())) is Contradictory
 
 
 def test_rules_are_asked_only_of_their_own_type() -> None:

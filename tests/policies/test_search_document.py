@@ -7,8 +7,8 @@ import pytest
 
 from syncline.model.document import Document
 from syncline.model.part import Part
-from syncline.policies.search_document import PRODUCT_FIELDS, SEARCH_MAPPING, SearchDocument
-from tests.changes import price_part, product, product_part, stock_part
+from syncline.policies.search_document import PRODUCT_FIELDS, SearchDocument
+from tests.changes import SEARCH, price_part, product, product_part, stock_part
 
 shape = SearchDocument()
 
@@ -128,7 +128,7 @@ def test_columns_that_may_be_missing_are_none_in_the_body(entity_type: str, row:
         "stock": {"on_hand": 0, "reserved": 0},
     }
 
-    assert SEARCH_MAPPING[entity_type](row) == bodies[entity_type]
+    assert SEARCH.mapping[entity_type](row) == bodies[entity_type]
 
 
 def test_a_body_is_no_part_of_the_row_it_came_from() -> None:
@@ -136,7 +136,7 @@ def test_a_body_is_no_part_of_the_row_it_came_from() -> None:
     row = product()
     before = deepcopy(row)
 
-    body = SEARCH_MAPPING["product"](row)
+    body = SEARCH.mapping["product"](row)
     body["tags"].append("changed")
     body["name"] = "changed"
 

@@ -14,9 +14,8 @@ from elasticsearch import Elasticsearch, NotFoundError
 from psycopg import conninfo
 
 from syncline.flow_processes import free_ports
-from syncline.policies.ownership import SEARCH_ENTITIES
 from syncline.settings import Settings
-from tests.changes import payload, product
+from tests.changes import PRODUCT, SEARCH, payload, product
 from tests.log import Log, record
 from tests.process.running import Running
 from tests.road import Road, port_of
@@ -28,7 +27,7 @@ TO_END_S = 5
 
 
 def produce(log: Log, own: Settings, *skus: str) -> None:
-    topic = SEARCH_ENTITIES[0].topic(own.topic_prefix)
+    topic = PRODUCT.topic(own.topic_prefix)
     log.append(record(topic, sku.encode(), orjson.dumps(payload("product", product(sku)))) for sku in skus)
 
 
@@ -95,7 +94,7 @@ def test_a_signal_ends_a_flow_with_a_last_snapshot(
 ) -> None:
     skus = [f"{signal_number.name}-{n}" for n in range(20)]
     produce(log, own, *skus)
-    messages = log.read(*(policy.topic(own.topic_prefix) for policy in SEARCH_ENTITIES))
+    messages = log.read(*(policy.topic(own.topic_prefix) for policy in SEARCH.entities))
     [port] = free_ports(1)
     flow = running.start("catalog_search", health_port=port)
     eventually(lambda: all(is_indexed(own, sku) for sku in skus), what="the index")
@@ -207,7 +206,7 @@ def test_a_stop_while_postgres_cannot_take_a_bad_message(
 ) -> None:
     dsn = own.postgres_dsn.get_secret_value()
     with Road(int(conninfo.conninfo_to_dict(dsn)["port"] or 0), is_open=False) as road:
-        log.append([record(SEARCH_ENTITIES[0].topic(own.topic_prefix), b"bad", b"{")])
+        log.append([record(PRODUCT.topic(own.topic_prefix), b"bad", b"{")])
         flow = running.start("catalog_search", postgres_dsn=conninfo.make_conninfo(dsn, port=road.port))
         flow.await_event("holding the place", doing="sync.quarantine")
         assert flow.end(signal.SIGTERM) < TO_END_S

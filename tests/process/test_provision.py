@@ -1,5 +1,6 @@
 """What a flow needs on the servers: made once, left alone afterwards, made whole where it was half made."""
 
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -8,17 +9,18 @@ import pytest
 from confluent_kafka.admin import ConfigResource  # type: ignore[attr-defined]
 from elasticsearch import Elasticsearch
 
-from syncline import provision
+from syncline import policies, provision
 from syncline.model.errors import Unavailable
-from syncline.policies.ownership import ENTITIES
+from syncline.policies.reading import load_policies
 from syncline.settings import Settings
+from tests.changes import PRODUCT
 from tests.log import Log, record
 from tests.own import but
 from tests.road import Road
 
 
 def test_again_it_changes_nothing(own: Settings, log: Log) -> None:
-    topic = ENTITIES[0].topic(own.topic_prefix)
+    topic = PRODUCT.topic(own.topic_prefix)
     log.append([record(topic, b"k", b"kept")])
     count = len(log.read(topic))
     provision.provision(own)
@@ -30,13 +32,13 @@ def test_again_it_changes_nothing(own: Settings, log: Log) -> None:
 
 
 def test_only_the_topics_that_are_missing_are_made(own: Settings, log: Log) -> None:
-    topics = [policy.topic(own.topic_prefix) for policy in ENTITIES]
+    topics = [policy.topic(own.topic_prefix) for policy in load_policies().entities]
     log.delete(topics[1:2])
     assert provision.create_topics(own) == topics[1:2]
 
 
 def test_topics_keep_every_change_and_take_large_ones(own: Settings, log: Log) -> None:
-    topic = ENTITIES[0].topic(own.topic_prefix)
+    topic = PRODUCT.topic(own.topic_prefix)
     asked = ConfigResource(ConfigResource.Type.TOPIC, topic)
     [described] = log.admin.describe_configs([asked]).values()
     values = {name: entry.value for name, entry in described.result(10).items()}
@@ -56,10 +58,13 @@ def test_searches_see_only_what_is_to_be_shown(own: Settings) -> None:
         assert [hit["_id"] for hit in found["hits"]["hits"]] == ["provision-shown"]
 
 
-def test_a_currency_that_was_set_can_be_searched(own: Settings) -> None:
-    body = provision.search_index(but(own, currencies=("SEK",)))
+def test_a_currency_of_the_policies_can_be_searched(own: Settings, tmp_path: Path) -> None:
+    for file in resources.files(policies).iterdir():
+        if file.name.endswith(".toml"):
+            (tmp_path / file.name).write_text(file.read_text().replace('"EUR", "USD", "GBP"', '"SEK"'))
+    body = provision.search_index(but(own, policies_dir=tmp_path))
     prices = body["mappings"]["properties"]["prices"]["properties"]
-    assert set(prices) == {"SEK"}
+    assert set(prices) == {"SEK", "CHF", "JPY"}
     assert prices["SEK"]["properties"]["list_e4"] == {"type": "long"}
 
 

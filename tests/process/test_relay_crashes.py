@@ -14,9 +14,9 @@ import pytest
 
 from syncline.flow_processes import FlowProcesses, free_ports
 from syncline.model.message import Message
-from syncline.policies.ownership import SEARCH_ENTITIES
 from syncline.settings import Settings
 from syncline.stack.stack import Stack
+from tests.changes import PRODUCT
 from tests.log import Log, header
 from tests.own import but
 from tests.process.running import Flow, Running
@@ -63,7 +63,7 @@ class Writer:
 
 @pytest.fixture
 def topic(own: Settings) -> str:
-    return SEARCH_ENTITIES[0].topic(own.topic_prefix)
+    return PRODUCT.topic(own.topic_prefix)
 
 
 @pytest.fixture

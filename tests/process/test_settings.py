@@ -96,14 +96,17 @@ def test_a_source_without_a_database_of_its_own_is_in_the_common_one(folder: Pat
 
 def test_a_child_process_gets_all_that_was_set(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = but(
-        Settings(), postgres_dsn="postgresql://u:s3cret@h/d", currencies=("EUR", "SEK"), topic_partitions=3
+        Settings(),
+        postgres_dsn="postgresql://u:s3cret@h/d",
+        policies_dir=Path("policies"),
+        topic_partitions=3,
     )
     environment = settings.as_environment()
     assert environment["SYNCLINE_POSTGRES_DSN"] == "postgresql://u:s3cret@h/d"
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     child = Settings()
-    assert (child.currencies, child.topic_partitions) == (("EUR", "SEK"), 3)
+    assert (child.policies_dir, child.topic_partitions) == (Path("policies"), 3)
     assert child.postgres_dsn == settings.postgres_dsn
 
 

@@ -19,15 +19,15 @@ from syncline.clock import system_clock_us
 from syncline.model.errors import BadCredentials, Fenced, MissingResource, Unavailable
 from syncline.model.message import Message
 from syncline.model.outbox import OutboxBatch, OutboxRow, Publication
-from syncline.policies.ownership import SEARCH_ENTITIES
 from syncline.settings import Settings
+from tests.changes import SEARCH
 from tests.log import Log, fields, header
 from tests.own import but
 from tests.road import Road
 from tests.services.database import Database
 from tests.waiting import eventually
 
-TOPICS = {policy.owner: policy.topic for policy in SEARCH_ENTITIES}
+TOPICS = {policy.owner: policy.topic for policy in SEARCH.entities}
 
 
 class Relay:
@@ -51,7 +51,7 @@ class Relay:
         self.outbox = Outbox(
             schema,
             dsn or settings.source_dsns[schema],
-            (self.topic,),
+            {self.topic.rpartition(".")[2]: self.topic},
             OutboxSettings(
                 topic_prefix=settings.topic_prefix,
                 generation=settings.generation,
@@ -123,7 +123,7 @@ class Since(Protocol):
 @pytest.fixture
 def since(log: Log, own: Settings) -> Since:
     """What came to the log since the test began; all that was acknowledged, or what is committed."""
-    topics = [policy.topic(own.topic_prefix) for policy in SEARCH_ENTITIES]
+    topics = [policy.topic(own.topic_prefix) for policy in SEARCH.entities]
     seen = {message.position for message in log.read(*topics, committed=False)}
 
     def read(*, committed: bool = True) -> list[Message]:

@@ -1,26 +1,24 @@
-"""The shapes of the owners' rows, as far as Syncline reads them.
-
-Columns that a shape does not name are ignored: an owner may add columns at any time.
-"""
+"""The values of the owners' columns, as the outbox's trigger and PostgreSQL write them in JSON."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any, Required, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import (
     AfterValidator,
     AwareDatetime,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidatorFunctionWrapHandler,
     WrapValidator,
-    with_config,
 )
-from typing_extensions import TypedDict  # pydantic takes the standard one from Python 3.12 on
 
 T = TypeVar("T")
+TypeForm = Any
+"""What pydantic reads as a type."""
+E4_DECIMALS = 4
 INT32_MAX = 2**31 - 1
+INT64_MAX = 2**63 - 1
 INT64_BOUND = 2.0**63
 
 
@@ -49,9 +47,6 @@ def _refuse_numbers_beyond_64_bits(value: T) -> T:
     return value
 
 
-SKU_MAX_LENGTH = 128
-Sku = Annotated[str, Field(min_length=1, max_length=SKU_MAX_LENGTH)]
-"""Elasticsearch bounds a document's id to 512 bytes: 128 characters of UTF-8."""
 Amount = Annotated[Decimal, Field(max_digits=12, decimal_places=4, allow_inf_nan=False)]
 """``numeric(12,4)``."""
 Attributes = Annotated[dict[str, Any], AfterValidator(_refuse_numbers_beyond_64_bits)]
@@ -63,13 +58,27 @@ _Moment = Annotated[
 # as by way of a Decimal and a datetime; whatever looks otherwise takes that way.
 
 
-def _in_e4(value: object, read: ValidatorFunctionWrapHandler) -> int:
-    if type(value) is str and value.isascii():
-        whole, _, decimals = value.partition(".")
-        if len(decimals) == 4 and len(whole) <= 8 and whole.isdigit() and decimals.isdigit():
-            return int(whole + decimals)
-    amount: Decimal = read(value)
-    return int(amount.scaleb(4))
+def amount_e4(digits: int, decimals: int) -> TypeForm:
+    """The type of ``numeric(digits, decimals)``, at most four decimals, read as whole numbers of 1/10,000:
+    12.90 is 129000."""
+    whole_digits = digits - decimals
+    factor: int = 10 ** (E4_DECIMALS - decimals)
+
+    def in_e4(value: object, read: ValidatorFunctionWrapHandler) -> int:
+        if type(value) is str and value.isascii():
+            whole, _, fraction = value.partition(".")
+            if (
+                len(fraction) == decimals
+                and len(whole) <= whole_digits
+                and whole.isdigit()
+                and fraction.isdigit()
+            ):
+                return int(whole + fraction) * factor
+        amount: Decimal = read(value)
+        return int(amount.scaleb(E4_DECIMALS))
+
+    exact = Field(max_digits=digits, decimal_places=decimals, allow_inf_nan=False)
+    return Annotated[Annotated[Decimal, exact], WrapValidator(in_e4)]
 
 
 def _as_utc_text(value: object, read: ValidatorFunctionWrapHandler) -> str | None:
@@ -84,45 +93,6 @@ def _as_utc_text(value: object, read: ValidatorFunctionWrapHandler) -> str | Non
     return None if moment is None else moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-AmountE4 = Annotated[Amount, WrapValidator(_in_e4)]
-"""``numeric(12,4)`` in whole numbers of 1/10,000: 12.90 is 129000."""
+AmountE4 = amount_e4(12, 4)
 UtcText = Annotated[_Moment, WrapValidator(_as_utc_text)]
 """``timestamptz`` as ISO 8601 in UTC, with microseconds and a ``Z``; an open end (``infinity``) is none."""
-
-_ROW = ConfigDict(extra="ignore")
-
-
-@with_config(_ROW)
-class Product(TypedDict, total=False):
-    """``catalog.products``."""
-
-    sku: Required[Sku]
-    name: str | None
-    description: str | None
-    brand: str | None
-    category: str | None
-    attributes: Attributes | None
-    tags: list[str | None] | None
-    status: str | None
-
-
-@with_config(_ROW)
-class Price(TypedDict, total=False):
-    """``pricing.prices``."""
-
-    sku: Required[Sku]
-    currency: Required[Annotated[str, Field(min_length=3, max_length=3)]]
-    list_amount: AmountE4 | None
-    sale_amount: AmountE4 | None
-    valid_from: UtcText
-    valid_to: UtcText
-
-
-@with_config(_ROW)
-class Stock(TypedDict):
-    """``warehouse.stock``."""
-
-    warehouse_id: Annotated[str, Field(min_length=1)]
-    sku: Sku
-    on_hand: Annotated[int, Field(strict=True, ge=-INT32_MAX - 1, le=INT32_MAX)]
-    reserved: Annotated[int, Field(strict=True, ge=-INT32_MAX - 1, le=INT32_MAX)]

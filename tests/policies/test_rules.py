@@ -3,9 +3,9 @@
 import pytest
 
 from operators.validate import Validate
+from syncline.model.errors import Contradictory
 from syncline.model.part import Part
-from syncline.policies.validation import RULES
-from tests.changes import price_part, product_part, stock_part
+from tests.changes import SEARCH, price_part, product_part, stock_part
 
 GOOD: dict[str, Part] = {
     "name": product_part(name="x"),
@@ -31,44 +31,39 @@ GOOD: dict[str, Part] = {
 }
 
 BAD: dict[str, tuple[Part, str]] = {
-    "no name": (product_part(name=None), "name: None is empty; a product needs a name"),
-    "empty name": (product_part(name=""), "name: '' is empty; a product needs a name"),
-    "blank name": (product_part(name=" \u2003"), "name: ' \\u2003' is empty; a product needs a name"),
-    "no list amount": (
-        price_part(list_amount=None),
-        "list_amount: null is no price; it must be zero or more",
+    "no name": (product_part(name=None), "name: null is empty; it must be there"),
+    "empty name": (product_part(name=""), "name: '' is empty; it must be there"),
+    "blank name": (product_part(name=" \u2003"), "name: ' \\u2003' is empty; it must be there"),
+    "unknown currency": (
+        price_part(currency="XXX"),
+        "currency: 'XXX' is unknown; it must be one of EUR, USD, GBP, CHF, JPY",
     ),
+    "no list amount": (price_part(list_amount=None), "list_amount: null is empty; it must be there"),
     "negative list amount": (
         price_part(list_amount="-0.0001"),
-        "list_amount: -0.0001 is no price; it must be zero or more",
+        "list_amount: -0.0001 must be at least 0",
     ),
     "sale above list": (
         price_part(list_amount="5", sale_amount="5.0001"),
-        "sale_amount: 5.0001 must lie between 0 and the list amount, 5.0000",
+        "sale_amount: 5.0001 must be at most list_amount, 5.0000",
     ),
     "negative sale": (
         price_part(list_amount="5", sale_amount="-0.0001"),
-        "sale_amount: -0.0001 must lie between 0 and the list amount, 5.0000",
+        "sale_amount: -0.0001 must be at least 0",
     ),
     "ends before it begins": (
         price_part(valid_from="2026-01-01T00:00:00.000001Z", valid_to="2026-01-01T00:00:00Z"),
-        "valid_to: 2026-01-01T00:00:00.000000Z must not be before valid_from, 2026-01-01T00:00:00.000001Z",
+        "valid_from: '2026-01-01T00:00:00.000001Z' must be at most valid_to, '2026-01-01T00:00:00.000000Z'",
     ),
     "more reserved than there is": (
         stock_part(on_hand=7, reserved=8),
-        "reserved: 8 must lie between 0 and on_hand, 7",
+        "reserved: 8 must be at most on_hand, 7",
     ),
-    "negative reserved": (
-        stock_part(on_hand=7, reserved=-1),
-        "reserved: -1 must lie between 0 and on_hand, 7",
-    ),
-    "negative on hand": (
-        stock_part(on_hand=-1, reserved=0),
-        "reserved: 0 must lie between 0 and on_hand, -1",
-    ),
+    "negative reserved": (stock_part(on_hand=7, reserved=-1), "reserved: -1 must be at least 0"),
+    "negative on hand": (stock_part(on_hand=-1, reserved=0), "reserved: 0 must be at most on_hand, -1"),
 }
 
-validate = Validate(RULES)
+validate = Validate(SEARCH.rules)
 
 
 @pytest.mark.parametrize("part", GOOD.values(), ids=GOOD)
@@ -90,3 +85,4 @@ def test_a_price_that_breaks_two_rules_is_told_both() -> None:
 
     assert "list_amount" in str(error)
     assert "valid_to" in str(error)
+    assert isinstance(error, Contradictory)

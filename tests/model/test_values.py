@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
-from syncline.model.entities import Amount, AmountE4, UtcText
+from syncline.model.values import Amount, AmountE4, UtcText
 
 _amount_e4: TypeAdapter[Any] = TypeAdapter(AmountE4)
 _utc_text: TypeAdapter[Any] = TypeAdapter(UtcText)

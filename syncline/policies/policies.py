@@ -1,0 +1,150 @@
+"""The policies as the flows use them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from syncline.model.errors import Misconfigured
+from syncline.policies import rules
+from syncline.policies.columns import ColumnType, Mapper, Source, compile_mapper, function_of
+from syncline.policies.documents import DOCUMENTS
+from syncline.policies.ownership import EntityPolicy
+from syncline.policies.policy_file import FlowSection, PolicyFile, RuleSection
+from syncline.policies.rules import Rule, Value
+from syncline.policies.subscriptions import Subscription, Wish
+
+
+@dataclass(frozen=True)
+class FlowPolicy:
+    """All that is decided about one flow."""
+
+    name: str
+    files: tuple[PolicyFile, ...]
+    """Of the entities that the flow subscribes to."""
+
+    @cached_property
+    def entities(self) -> tuple[EntityPolicy, ...]:
+        return tuple(entity for file in self.files for entity in entities_of(file))
+
+    def topics(self, prefix: str) -> dict[str, EntityPolicy]:
+        """The topics that the flow reads. Who writes a change is told by its topic, which access control
+        protects; never by its payload."""
+        return {entity.topic(prefix): entity for entity in self.entities}
+
+    @cached_property
+    def subscription(self) -> Subscription:
+        return Subscription(self.name, {file.entity: Wish.of(file.flows[self.name]) for file in self.files})
+
+    @cached_property
+    def mapping(self) -> Mapping[str, Mapper]:
+        """By entity type: a row's columns to the fields of its part."""
+        return {
+            file.entity: compile_mapper(_sources(file, self.name), DOCUMENTS[self.name][file.entity].fields)
+            for file in self.files
+            if file.flows[self.name].fields
+        }
+
+    @cached_property
+    def rules(self) -> Mapping[str, Sequence[Rule]]:
+        """By entity type. A delete has no body and breaks no rule."""
+        return {
+            file.entity: tuple(
+                _rule(file, rule, file.flows[self.name]) for rule in file.rules if rule.references is None
+            )
+            for file in self.files
+        }
+
+
+@dataclass(frozen=True)
+class Policies:
+    files: tuple[PolicyFile, ...]
+
+    @cached_property
+    def entities(self) -> tuple[EntityPolicy, ...]:
+        return tuple(entity for file in self.files for entity in entities_of(file))
+
+    @cached_property
+    def owners(self) -> tuple[str, ...]:
+        """The schemas that have an outbox."""
+        return tuple(dict.fromkeys(file.owner for file in self.files))
+
+    def topics(self, prefix: str) -> dict[str, EntityPolicy]:
+        """All topics, each with the policy of those who write there."""
+        return {entity.topic(prefix): entity for entity in self.entities}
+
+    def of(self, entity: str) -> PolicyFile:
+        """What is decided about an entity. Raises ``Misconfigured``."""
+        for file in self.files:
+            if file.entity == entity:
+                return file
+        there = ", ".join(file.entity for file in self.files)
+        raise Misconfigured(f"there is no policy for {entity!r}; there are policies for {there}")
+
+    def allowed(self, entity: str, column: str) -> tuple[str | int, ...]:
+        """The values that a rule allows for a column; none where no rule names any."""
+        for rule in self.of(entity).rules:
+            if rule.column == column and rule.one_of is not None:
+                return tuple(rule.one_of)
+        return ()
+
+    def flow(self, name: str) -> FlowPolicy:
+        """What is decided about a flow. Raises ``Misconfigured`` where no entity is subscribed to."""
+        files = tuple(file for file in self.files if name in file.flows)
+        if not files:
+            raise Misconfigured(f"no policy has a section flows.{name}, so the flow has nothing to do")
+        return FlowPolicy(name, files)
+
+
+def entities_of(file: PolicyFile) -> Iterator[EntityPolicy]:
+    """One for each service that writes the entity."""
+    writers: Sequence[str | None] = file.writers or [None]
+    for writer in writers:
+        topic = file.source.topic
+        yield EntityPolicy(
+            type=file.entity,
+            owner=file.owner,
+            slot_column=file.source.slot,
+            document_column=file.source.document,
+            writer=writer,
+            own_topic=topic if topic is None or writer is None else topic.replace("{writer}", writer),
+        )
+
+
+def _sources(file: PolicyFile, flow: str) -> dict[str, Source]:
+    """By field of the document."""
+    return {
+        name: Source(
+            field.from_,
+            ColumnType.parse(file.columns[field.from_].type),
+            file.columns[field.from_].required,
+            field.transform,
+            None if field.python is None else function_of(field.python),
+        )
+        for name, field in file.flows[flow].fields.items()
+    }
+
+
+def _rule(file: PolicyFile, rule: RuleSection, flow: FlowSection) -> Rule:
+    if rule.python is not None:
+        return rules.by_function(function_of(rule.python))
+    if rule.required is not None:
+        return rules.required(_value(file, rule.required, flow))
+    assert rule.column is not None  # noqa: S101 - the form of the file says so
+    value = _value(file, rule.column, flow)
+    if rule.one_of is not None:
+        return rules.one_of(value, rule.one_of)
+    if rule.pattern is not None:
+        return rules.pattern(value, rule.pattern)
+    if rule.at_most is not None:
+        return rules.at_most(value, _value(file, rule.at_most, flow))
+    return rules.within(value, rule.min, rule.max)
+
+
+def _value(file: PolicyFile, column: str, flow: FlowSection) -> Value:
+    is_text = ColumnType.parse(file.columns[column].type).is_text
+    if column == file.source.slot:
+        return Value(column, None, is_text, is_e4=False)
+    for name, field in flow.fields.items():
+        if field.from_ == column and field.python is None:
+            return Value(column, name, is_text, is_e4=field.transform == "e4")
+    return Value(column, column, is_text, is_e4=False)
