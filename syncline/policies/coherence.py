@@ -1,120 +1,140 @@
 """Whether what policy files say fits together: columns that exist, types that compare, rules to be kept."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import combinations
 
+from syncline.model.values import E4_DECIMALS
 from syncline.policies.columns import TRANSFORMS, ColumnType
 from syncline.policies.documents import DOCUMENTS
 from syncline.policies.faults import unknown
-from syncline.policies.policy_file import FlowSection, PolicyFile, RuleSection
+from syncline.policies.policy_file import FieldSection, FlowSection, PolicyFile, RuleSection
 from syncline.policies.toml_lines import Path as Keys
 
-Told = Iterator[tuple[Keys, str]]
+Findings = Iterator[tuple[Keys, str]]
 """Where something is wrong, and what would be right."""
 
 
-def check_one(policy: PolicyFile) -> Told:
-    """What is wrong with one file by itself."""
-    for key, column in (("document", policy.source.document), ("slot", policy.source.slot)):
-        if column is not None:
-            yield from _column(policy, column, ("source", key))
-    for name, flow in policy.flows.items():
-        yield from _check_flow(policy, name, flow)
-    for number, rule in enumerate(policy.rules):
-        yield from _check_rule(policy, rule, ("rules", number))
-    yield from _check_writers(policy)
+def check_one(policy: PolicyFile, unsure: Collection[str] = ()) -> Findings:
+    """What is wrong with one file by itself. ``unsure`` columns and fields were left out of it, since they are
+    wrong themselves."""
+    return _Check(policy, unsure).all()
 
 
-def _check_flow(policy: PolicyFile, name: str, flow: FlowSection) -> Told:
-    place: Keys = ("flows", name)
-    if name not in DOCUMENTS:
-        yield place, unknown(name, "flow", list(DOCUMENTS))
-        return
-    for number, condition in enumerate(flow.where):
-        yield from _column(policy, condition.column, (*place, "where", number, "column"))
-    document = DOCUMENTS[name].get(policy.entity)
-    if document is None:
-        yield place, unknown(policy.entity, f"entity in the documents of {name}", list(DOCUMENTS[name]))
-        return
-    for field, source in flow.fields.items():
-        at = (*place, "fields", field)
-        if field not in document.fields:
-            yield at, unknown(field, "field of the document", document.fields)
-        yield from _column(policy, source.from_, at)
-        if source.from_ in policy.columns:
-            column = ColumnType.parse(policy.columns[source.from_].type)
-            if column.name not in TRANSFORMS[source.transform]:
-                right = ", ".join(TRANSFORMS[source.transform])
-                yield at, f"{source.transform} takes {right}, and {source.from_} is {column.name}"
-            elif source.transform == "e4" and column.parameters[1] > 4:
-                yield at, f"e4 keeps 4 decimals, and {source.from_} has {column.parameters[1]}"
-    for field in document.needed:
-        if field not in flow.fields:
-            yield (*place, "fields"), f"the document needs the field {field}; say which column it comes from"
+class _Check:
+    def __init__(self, policy: PolicyFile, unsure: Collection[str]) -> None:
+        self._policy = policy
+        self._unsure = unsure
+        self._types = {name: ColumnType.parse(column.type) for name, column in policy.columns.items()}
 
+    def all(self) -> Findings:
+        source = self._policy.source
+        yield from self._column(source.document, ("source", "document"))
+        if source.slot is not None:
+            yield from self._column(source.slot, ("source", "slot"))
+        for name, flow in self._policy.flows.items():
+            yield from self._flow(name, flow)
+        for number, rule in enumerate(self._policy.rules):
+            yield from self._rule(rule, ("rules", number))
+        yield from self._writers()
 
-def _check_rule(policy: PolicyFile, rule: RuleSection, place: Keys) -> Told:
-    column = rule.required or rule.column
-    if column is None:
-        return
-    key = "required" if rule.required else "column"
-    if column not in policy.columns:
-        yield from _column(policy, column, (*place, key))
-        return
-    kind = ColumnType.parse(policy.columns[column].type)
-    if not _is_kept(policy, column):
-        yield (*place, key), f"no flow keeps {column}, so nothing can be said of it; map it in flows.*.fields"
-    if (rule.min is not None or rule.max is not None) and not kind.is_number:
-        yield place, f"min and max are for numbers, and {column} is {kind.name}"
-    if rule.min is not None and rule.max is not None and rule.min > rule.max:
-        yield place, f"min is {rule.min:g}, above max, {rule.max:g}: nothing is right"
-    if rule.pattern is not None and not kind.is_text:
-        yield (*place, "pattern"), f"a pattern is for text, and {column} is {kind.name}"
-    if rule.at_most is not None:
-        if rule.at_most not in policy.columns:
-            yield from _column(policy, rule.at_most, (*place, "at_most"))
-        elif policy.columns[rule.at_most].type != policy.columns[column].type:
-            other = policy.columns[rule.at_most].type
-            yield (
-                (*place, "at_most"),
-                f"{column} is {policy.columns[column].type}, and {rule.at_most} is {other}",
-            )
+    def _column(self, column: str, place: Keys) -> Findings:
+        if column not in self._types and column not in self._unsure:
+            yield place, unknown(column, "column", list(self._types))
+
+    def _flow(self, name: str, flow: FlowSection) -> Findings:
+        place: Keys = ("flows", name)
+        if name not in DOCUMENTS:
+            yield place, unknown(name, "flow", list(DOCUMENTS))
+            return
+        documents = DOCUMENTS[name]
+        if self._policy.entity not in documents:
+            yield place, unknown(self._policy.entity, f"entity in the documents of {name}", list(documents))
+            return
+        for number, condition in enumerate(flow.where):
+            if condition.column:
+                yield from self._column(condition.column, (*place, "where", number, "column"))
+        document = documents[self._policy.entity]
+        for field, source in flow.fields.items():
+            at = (*place, "fields", field)
+            if field not in document.fields:
+                yield at, unknown(field, "field of the document", document.fields)
+            yield from self._field(source, at)
+        for field in document.needed:
+            if field not in flow.fields and field not in self._unsure:
+                yield (
+                    (*place, "fields"),
+                    f"the document needs the field {field}; say which column it comes from",
+                )
+
+    def _field(self, source: FieldSection, place: Keys) -> Findings:
+        column = self._types.get(source.from_)
+        if column is None:
+            yield from self._column(source.from_, place)
+        elif column.name not in TRANSFORMS[source.transform]:
+            right = ", ".join(TRANSFORMS[source.transform])
+            yield place, f"{source.transform} takes {right}, and {source.from_} is {column.name}"
+        elif source.transform == "e4" and column.parameters[1] > E4_DECIMALS:
+            yield place, f"e4 keeps {E4_DECIMALS} decimals, and {source.from_} has {column.parameters[1]}"
+
+    def _rule(self, rule: RuleSection, place: Keys) -> Findings:
+        column = rule.required or rule.column
+        if column is None:
+            return
+        at = (*place, "required" if rule.required else "column")
+        kind = self._types.get(column)
+        if kind is None:
+            yield from self._column(column, at)
+            return
+        if not self._is_kept(column):
+            yield at, f"no flow keeps {column}, so nothing can be said of it; map it in flows.*.fields"
+        if (rule.min is not None or rule.max is not None) and not kind.is_number:
+            yield place, f"min and max are for numbers, and {column} is {kind.name}"
+        if rule.min is not None and rule.max is not None and rule.min > rule.max:
+            yield place, f"min is {rule.min:g}, above max, {rule.max:g}: nothing is right"
+        if rule.pattern is not None and not kind.is_text:
+            yield (*place, "pattern"), f"a pattern is for text, and {column} is {kind.name}"
+        if rule.at_most is not None:
+            yield from self._comparison(column, kind, rule.at_most, (*place, "at_most"))
+
+    def _comparison(self, column: str, kind: ColumnType, other: str, place: Keys) -> Findings:
+        other_kind = self._types.get(other)
+        if other_kind is None:
+            yield from self._column(other, place)
+        elif other_kind != kind:
+            yield place, f"{column} is {kind}, and {other} is {other_kind}"
         elif not kind.is_number and kind.name != "timestamptz":
-            yield (*place, "at_most"), f"numbers and times are compared, and {column} is {kind.name}"
+            yield place, f"numbers and times are compared, and {column} is {kind}"
 
-
-def _is_kept(policy: PolicyFile, column: str) -> bool:
-    return (
-        column == policy.source.slot
-        or bool(policy.writers)
-        or any(source.from_ == column for flow in policy.flows.values() for source in flow.fields.values())
-    )
-
-
-def _check_writers(policy: PolicyFile) -> Told:
-    for name, field in policy.fields.items():
-        place: Keys = ("fields", name)
-        if not policy.writers:
-            yield place, f"{policy.owner} alone writes this entity and owns its fields; give writers first"
-            continue
-        for writer in field.writers:
-            if writer not in policy.writers:
-                yield (*place, "writers"), unknown(writer, "writer", policy.writers)
-        for column in field.columns or [name]:
-            yield from _column(policy, column, (*place, "columns") if field.columns else place)
-    for (one, first), (other, second) in combinations(policy.fields.items(), 2):
-        if shared := set(first.columns or [one]) & set(second.columns or [other]):
-            yield ("fields", other), f"{', '.join(sorted(shared))} belongs to the field {one} already"
-    if policy.writers and "{writer}" not in policy.source.table:
-        yield (
-            ("source", "table"),
-            "each writer has a table of its own: write {writer} for its name",
+    def _is_kept(self, column: str) -> bool:
+        kept = {source.from_ for flow in self._policy.flows.values() for source in flow.fields.values()}
+        return bool(
+            column == self._policy.source.slot
+            or self._policy.writers
+            or column in kept
+            # It may be one of those that were left out.
+            or self._unsure
         )
 
-
-def _column(policy: PolicyFile, column: str, place: Keys) -> Told:
-    if column not in policy.columns:
-        yield place, unknown(column, "column", list(policy.columns))
+    def _writers(self) -> Findings:
+        policy = self._policy
+        if policy.writers and "{writer}" not in policy.source.table:
+            yield ("source", "table"), "each writer has a table of its own: write {writer} for its name"
+        for name, field in policy.fields.items():
+            place: Keys = ("fields", name)
+            if not policy.writers:
+                yield (
+                    place,
+                    f"{policy.owner} alone writes this entity and owns its fields; give writers first",
+                )
+                continue
+            for writer in field.writers:
+                if writer not in policy.writers:
+                    yield (*place, "writers"), unknown(writer, "writer", policy.writers)
+            for column in field.columns or [name]:
+                yield from self._column(column, (*place, "columns") if field.columns else place)
+        for (one, first), (other, second) in combinations(policy.fields.items(), 2):
+            if shared := set(first.columns or [one]) & set(second.columns or [other]):
+                yield ("fields", other), f"{', '.join(sorted(shared))} belongs to the field {one} already"
 
 
 def check_all(policies: Mapping[str, PolicyFile]) -> Iterator[tuple[str, Keys, str]]:

@@ -69,6 +69,11 @@ class ColumnType:
                 return cls(name, tuple(map(int, match.groups())))
         raise ValueError(f"{text!r} is no type that Syncline reads; there are {', '.join(TYPES)}")
 
+    def __str__(self) -> str:
+        """As a policy file says it."""
+        name, parenthesis, _ = self.name.partition("(")
+        return f"{name}({','.join(map(str, self.parameters))})" if parenthesis else name
+
     @property
     def is_number(self) -> bool:
         return self.name in {"integer", "bigint", "numeric(digits,decimals)"}

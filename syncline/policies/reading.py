@@ -50,6 +50,8 @@ class _Read(NamedTuple):
     policy: PolicyFile | None
     """``None`` where too much is wrong to make anything of it."""
     faults: list[Fault]
+    unsure: frozenset[str] = frozenset()
+    """Columns and fields that were left out because something is wrong with them."""
 
     def fault(self, keys: Keys, message: str) -> Fault:
         return Fault(self.name, line_of(self.lines, keys), ".".join(map(str, keys)), message)
@@ -84,7 +86,7 @@ def _read(folder: Path | None) -> tuple[list[PolicyFile], list[Fault]]:
     known = {each.name: each.policy for each in there if each.policy is not None}
     for each in there:
         if each.policy is not None:
-            faults += [each.fault(keys, message) for keys, message in check_one(each.policy)]
+            faults += [each.fault(keys, message) for keys, message in check_one(each.policy, each.unsure)]
     by_name = {each.name: each for each in there}
     faults += [by_name[name].fault(keys, message) for name, keys, message in check_all(known)]
     return list(known.values()), sorted(set(faults))
@@ -98,49 +100,80 @@ def _read_one(name: str, text: str) -> _Read:
         line = int(place[1]) if place else len(text.splitlines())
         return _Read(name, {}, None, [Fault(name, line, "", f"this is not TOML: {error}")])
     read = _Read(name, lines_by_path(text), None, [])
+    unsure: set[str] = set()
     while True:
         try:
-            return read._replace(policy=PolicyFile.model_validate(raw))
+            return read._replace(policy=PolicyFile.model_validate(raw), unsure=frozenset(unsure))
         except ValidationError as error:
             wrong = [(_keys(detail["loc"]), detail) for detail in error.errors(include_url=False)]
         read.faults.extend(
             read.fault(keys, of_the_form(detail, _keys_of_section(keys[:-1]))) for keys, detail in wrong
         )
         # What is right about the file is checked too, so that one run tells all.
-        could_be_taken_out = [
-            _take_out(raw, keys, is_missing=detail["type"] == "missing") for keys, detail in wrong
-        ]
-        if not all(could_be_taken_out):
-            return read
+        for keys, detail in wrong:
+            if detail["type"] == "extra_forbidden":
+                del _holder(raw, keys)[keys[-1]]
+            elif not _take_out(raw, keys, unsure):
+                return read
 
 
 def _keys(location: tuple[int | str, ...]) -> Keys:
     return tuple(key for key in location if key != "[key]")
 
 
-def _take_out(raw: dict[str, Any], keys: Keys, *, is_missing: bool) -> bool:
-    """Take a wrong value out; what lacks something goes as a whole. ``False`` where the file lacks it."""
-    keys = keys[:-1] if is_missing else keys
-    if not keys:
-        return False
+def _holder(raw: dict[str, Any], keys: Keys) -> Any:  # noqa: ANN401 - as the parser gives it
     holder: Any = raw
     for key in keys[:-1]:
         holder = holder[key]
-    if isinstance(holder, list):
-        # A place that others are numbered by: an element that says nothing wrong stands in.
-        holder[int(keys[-1])] = _NEUTRAL.get(str(keys[-2]), "")
-        return True
-    if keys[-1] not in holder:
+    return holder
+
+
+def _take_out(raw: dict[str, Any], keys: Keys, unsure: set[str]) -> bool:
+    """Take out the thing in which something is wrong; ``False`` where nothing is left without it.
+
+    The names of columns and fields go to ``unsure``: what others say of them is not to be blamed.
+    """
+    thing = next((keys[: len(path)] for path in _THINGS if _is_at(path, keys)), keys)
+    if not thing:
         return False
-    del holder[keys[-1]]
-    return not (len(keys) == 1 and keys[0] in _NEEDED)
+    holder, last = _holder(raw, thing), thing[-1]
+    if isinstance(holder, list):
+        # Others are numbered by their place: one that is always right stands in.
+        holder[int(last)] = _STAND_INS[str(thing[-2])]
+    elif len(thing) == 1 and last in _STAND_INS:
+        holder[last] = _STAND_INS[str(last)]
+    elif last in holder and thing not in _NEEDED:
+        del holder[last]
+        unsure.add(str(last))
+    else:
+        return False
+    return True
 
 
-_NEUTRAL: Mapping[str, Any] = {
+def _is_at(path: tuple[str | None, ...], keys: Keys) -> bool:
+    return len(keys) >= len(path) and all(
+        name is None or name == key for name, key in zip(path, keys, strict=False)
+    )
+
+
+_THINGS: Sequence[tuple[str | None, ...]] = (
+    ("flows", None, "fields", None),
+    ("flows", None, "where", None),
+    ("flows", None, "operations"),
+    ("columns", None),
+    ("rules", None),
+    ("fields", None),
+    ("source", None),
+)
+"""What can be left out as a whole."""
+_STAND_INS: Mapping[str, Any] = {
     "rules": {"python": "builtins:bool"},
     "where": {"column": "", "present": True},
+    "criticality": "normal",
+    "strategy": "last_write_wins",
+    "notify": [],
 }
-_NEEDED = frozenset(name for name, field in PolicyFile.model_fields.items() if field.is_required())
+_NEEDED = {("source", "table"), ("source", "document"), ("entity",), ("owner",), ("columns",), ("source",)}
 
 
 def _keys_of_section(keys: Keys) -> list[str]:
