@@ -15,7 +15,7 @@ Findings = Iterator[tuple[Keys, str]]
 
 
 def check_one(policy: PolicyFile, unsure: Collection[str] = ()) -> Findings:
-    """What is wrong with one file by itself. ``unsure`` columns and fields were left out of it, since they are
+    """What is wrong with one file by itself. ``unsure`` columns and fields are left out of it, since they are
     wrong themselves."""
     return _Check(policy, unsure).all()
 

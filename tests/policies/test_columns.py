@@ -95,9 +95,7 @@ def test_a_function_that_is_not_there_is_told(reference: str) -> None:
         function_of(reference)
 
 
-@pytest.mark.parametrize(
-    "text", ["decimal", "numeric", "numeric(12)", "char(x)", "text(3)", "", "TEXT"]
-)
+@pytest.mark.parametrize("text", ["decimal", "numeric", "numeric(12)", "char(x)", "text(3)", "", "TEXT"])
 def test_a_type_that_syncline_does_not_read_is_told(text: str) -> None:
     with pytest.raises(ValueError, match="there are text, integer"):
         ColumnType.parse(text)
