@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from syncline.console import shop, stack
+from syncline.console import quarantine, shop, stack
 from syncline.console.bench import bench
 from syncline.console.demo import demo
 from syncline.console.run import run
@@ -18,6 +18,7 @@ for verb in (demo, setup, run, status, verify, bench):
     app.command()(verb)
 app.add_typer(stack.app, name="stack")
 app.add_typer(shop.app, name="shop")
+app.add_typer(quarantine.app, name="quarantine")
 
 
 def main() -> None:
