@@ -91,7 +91,13 @@ class Shop:
                 topic, partition, "offset", headers, fingerprint
             ) VALUES ('catalog_search', 'apply', %s, 'Invalid', 'a rule', %s, %s, %s, 'topic', 0, 0, '[]', %s)
             """,
-            (state, entity_type, entity_id, Jsonb([1, version, op_rank, correction]), f"{entity}{version}".encode()),
+            (
+                state,
+                entity_type,
+                entity_id,
+                Jsonb([1, version, op_rank, correction]),
+                f"{entity}{version}".encode(),
+            ),
         )
 
     def empty(self) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from sinks.postgres import install_sync_schema
 from sinks.quarantine import quarantine
 from sinks.replays import replay_ends
 from syncline.model.change import ReplayOf
@@ -25,6 +26,16 @@ def dsn(own: Settings) -> str:
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("TRUNCATE sync.quarantine")
     return dsn
+
+
+OF_THE_FIRST_VERSION = """
+ALTER TABLE sync.quarantine
+    DROP COLUMN corrected_value, DROP COLUMN attempt, DROP COLUMN handled_by, DROP COLUMN why,
+    DROP COLUMN handled_at, DROP COLUMN ended_at, DROP CONSTRAINT quarantine_state_check,
+    ADD CONSTRAINT quarantine_state_check CHECK (state IN ('open', 'replayed', 'discarded')),
+    ADD UNIQUE (flow, step, topic, fingerprint);
+DROP INDEX sync.quarantine_once;
+"""
 
 
 def ask(dsn: str, query: str) -> list[Any]:
@@ -167,3 +178,14 @@ def test_a_repeat_of_what_was_replayed_as_it_is_opens_nothing(dsn: str) -> None:
     do(dsn, "UPDATE sync.quarantine SET state = 'replayed'")
     put_aside(dsn, bad_price(5, offset=8))
     assert seen(dsn)[:3] == (5, 2, "replayed")
+
+
+def test_a_table_of_the_first_version_is_brought_up_to_date_with_what_is_in_it(dsn: str) -> None:
+    entry = put_aside(dsn, bad_price(5))
+    do(dsn, OF_THE_FIRST_VERSION)
+    for _ in range(2):
+        install_sync_schema(dsn)
+    replaying(dsn, attempt=1)
+    tell(dsn, ReplayEnd(ReplayOf(entry, 1), ReplayState.OVERTAKEN))
+    put_aside(dsn, bad_price(6)._replace(step="transform"))
+    assert seen(dsn)[:3] == (6, 2, "open")
