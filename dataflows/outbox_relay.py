@@ -1,4 +1,5 @@
-"""What the services have committed, from their outboxes to Kafka, in commit order for each entity.
+"""What the services have committed, from their outboxes to Kafka, in commit order for each entity; and what
+Syncline itself sends back to its flows.
 
 Run it as ``python -m bytewax.run dataflows.outbox_relay``. It needs no recovery folder: the outbox is
 the queue, and a row leaves it when Kafka has committed it.
@@ -18,6 +19,7 @@ from sources.outbox_queue import Outbox, OutboxSettings
 from syncline.health import Health
 from syncline.model.outbox import Publication
 from syncline.policies.reading import load_policies
+from syncline.policies.reentry import AGGREGATE_TYPE, SCHEMA, reentry_topic
 from syncline.process import settings_or_exit, start
 from syncline.settings import Settings
 from syncline.stopping import Stop
@@ -43,12 +45,12 @@ def build(settings: Settings, stop: Stop, health: Health) -> Dataflow:
             if entity.owner == schema
         }
         for schema in policies.owners
-    }
+    } | {SCHEMA: {AGGREGATE_TYPE: reentry_topic(settings.topic_prefix)}}
     transactions = {
         schema: KafkaTransactions(
             settings.kafka_bootstrap_servers, f"{settings.topic_prefix}-{NAME}-{schema}"
         )
-        for schema in settings.source_dsns
+        for schema in settings.outbox_dsns
     }
     outboxes = {
         schema: Outbox(
@@ -66,7 +68,7 @@ def build(settings: Settings, stop: Stop, health: Health) -> Dataflow:
             ),
             fence=transactions[schema].fence,
         )
-        for schema, source_dsn in settings.source_dsns.items()
+        for schema, source_dsn in settings.outbox_dsns.items()
     }
     refused = quarantine(NAME, dsn, stop)
 

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from syncline.console import policies, shop, stack
+from syncline.console import policies, quarantine, shop, stack
 from syncline.console.bench import bench
 from syncline.console.demo import demo
 from syncline.console.run import run
@@ -19,6 +19,7 @@ for verb in (demo, setup, run, status, verify, bench):
 app.add_typer(policies.app, name="policies")
 app.add_typer(stack.app, name="stack")
 app.add_typer(shop.app, name="shop")
+app.add_typer(quarantine.app, name="quarantine")
 
 
 def main() -> None:

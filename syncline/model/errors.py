@@ -10,6 +10,7 @@
     │   ├── Invalid
     │   │   └── Contradictory
     │   └── Refused
+    ├── NotPossible               what a person asked for cannot be done as things stand; nothing was changed
     └── FatalError                nothing will help but a person: stop with a clear message
         ├── BadCredentials
         ├── MissingResource
@@ -64,6 +65,10 @@ class Contradictory(Invalid):
 
 class Refused(ChangeError):
     """The store refuses this change for what it is; trying again cannot help."""
+
+
+class NotPossible(SynclineError):
+    """What was asked for cannot be done as things stand."""
 
 
 class FatalError(SynclineError):

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from syncline.model.errors import Unavailable
 from syncline.policies.reading import load_policies
+from syncline.policies.reentry import topics_read
 from syncline.postgres import Connection, connect
 from syncline.settings import Settings
 
@@ -27,7 +28,8 @@ def lowest_watermark_us(connection: Connection, flow: str, settings: Settings) -
     for (watermarks,) in connection.execute(_WATERMARKS, (flow,)):
         for partition, time_us in watermarks.items():
             lowest[partition] = min(time_us, lowest.get(partition, time_us))
-    expected = len(load_policies(settings.policies_dir).flow(flow).entities) * settings.topic_partitions
+    policy = load_policies(settings.policies_dir).flow(flow)
+    expected = len(topics_read(policy, settings.topic_prefix)) * settings.topic_partitions
     return min(lowest.values()) if len(lowest) >= expected else None
 
 

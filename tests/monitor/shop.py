@@ -79,7 +79,9 @@ class Shop:
     def run(self, statement: str, *values: object) -> None:
         self.connection.execute(statement.encode(), values)
 
-    def quarantine(self, entity: str, version: int, op_rank: int = 0, state: str = "open") -> None:
+    def quarantine(
+        self, entity: str, version: int, op_rank: int = 0, state: str = "open", correction: int = 0
+    ) -> None:
         """A change that the flow decoded and then could not use."""
         entity_type, _, entity_id = entity.partition(":")
         self.connection.execute(
@@ -89,7 +91,13 @@ class Shop:
                 topic, partition, "offset", headers, fingerprint
             ) VALUES ('catalog_search', 'apply', %s, 'Invalid', 'a rule', %s, %s, %s, 'topic', 0, 0, '[]', %s)
             """,
-            (state, entity_type, entity_id, Jsonb([1, version, op_rank, 0]), f"{entity}{version}".encode()),
+            (
+                state,
+                entity_type,
+                entity_id,
+                Jsonb([1, version, op_rank, correction]),
+                f"{entity}{version}".encode(),
+            ),
         )
 
     def empty(self) -> None:
