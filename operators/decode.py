@@ -1,6 +1,7 @@
 """Step 3, first half: raw messages to changes."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import bytewax.operators as op
@@ -11,7 +12,8 @@ from operators.failures import Fallible, try_batches
 from operators.unwrap import change_payload, unwrap
 from syncline.model import envelope
 from syncline.model.change import Change, EntityKey, Op, ReplayOf, Watermark, content_hash
-from syncline.model.errors import Undecodable
+from syncline.model.decision import Conflict, ConflictKind, Side
+from syncline.model.errors import NotOwner, Undecodable
 from syncline.model.failure import Failure
 from syncline.model.message import Message
 from syncline.model.reentry import RESOLUTION_PRODUCER, Replay, Resolution
@@ -39,14 +41,14 @@ class Reentries(NamedTuple):
 class Decode:
     """Decodes the messages of the topics that it is given.
 
-    ``policies`` names, by topic, the one entity type that may be spoken of there. ``reentries`` is ``None``
-    where nothing comes back.
+    ``policies`` names, by topic, the one entity type that may be spoken of there: who speaks of another one
+    that the flow knows is told as no owner of it. ``reentries`` is ``None`` where nothing comes back.
     """
 
     def __init__(self, policies: Mapping[str, EntityPolicy], reentries: Reentries | None = None) -> None:
         self._policies = policies
         self._reentries = reentries
-        self._entity_types = {policy.type for policy in policies.values()}
+        self._owners = {policy.type: policy.owner for policy in policies.values()}
 
     def __call__(self, messages: Iterable[Message]) -> list[Change | Watermark | Failure]:
         """What is for another flow yields nothing."""
@@ -92,6 +94,8 @@ class Decode:
             change = self._change(policy, original, headers)
         except Undecodable as error:
             return Failure("decode", message, error, undecoded_replay_of=replay_of)
+        if isinstance(change, Failure):
+            return Failure("decode", message, change.error, undecoded_replay_of=replay_of)
         return change._replace(
             version=change.version._replace(correction=replay.correction),
             event_id=change.event_id if headers.get(envelope.EVENT_ID) else message.position,
@@ -99,16 +103,18 @@ class Decode:
             replay_of=replay_of,
         )
 
-    def _resolved(self, message: Message, resolution: Resolution) -> Change:
-        if resolution.entity_type not in self._entity_types:
+    def _resolved(self, message: Message, resolution: Resolution) -> Change | Failure:
+        if resolution.entity_type not in self._owners:
             raise Undecodable(f"entity_type: this flow wants no {resolution.entity_type!r}")
         policy = EntityPolicy(resolution.entity_type, owner=SCHEMA, writer=RESOLUTION_PRODUCER)
         told = message._replace(key=resolution.document_id.encode(), value=change_payload(resolution))
         return self._change(policy, told, dict(told.headers))._replace(message=message)
 
-    def _change(self, policy: EntityPolicy, message: Message, headers: Mapping[str, bytes | None]) -> Change:
+    def _change(
+        self, policy: EntityPolicy, message: Message, headers: Mapping[str, bytes | None]
+    ) -> Change | Failure:
         payload = _payload(message.value)
-        entity = _entity(policy, message, payload)
+        entity = self._entity(policy, message, payload)
         op_name = payload.get("op")
         if not isinstance(op_name, str) or (op_rank := _OP_RANKS.get(op_name)) is None:
             raise Undecodable(f"op: {op_name!r} is unknown; it must be 'upsert' or 'delete'")
@@ -122,7 +128,7 @@ class Decode:
         appended_at_us = message.appended_at_us
         generation = _whole_number(headers, envelope.GENERATION, DEFAULT_GENERATION)
         # By position: names would make up a tenth of what decoding costs.
-        return Change(
+        change = Change(
             entity,
             op_name,
             fields,
@@ -136,19 +142,30 @@ class Decode:
             _whole_number(headers, envelope.DETECTED_AT_US, appended_at_us, TIME_LIMIT_US),
             message,
         )
+        if entity.type == policy.type:
+            return change
+        owner = self._owners[entity.type]
+        return Failure("decode", message, NotOwner(str(entity), owner, policy.producer), change)
+
+    def _entity(self, policy: EntityPolicy, message: Message, payload: Mapping[str, Any]) -> EntityKey:
+        text = payload.get("entity")
+        if type(text) is not str:
+            raise Undecodable(f"entity: {text!r} must be text such as '{policy.type}:...'")
+        entity_type, _, entity_id = text.partition(":")
+        if entity_type == policy.type:
+            _check_id(policy, message, text, entity_id)
+        elif entity_type not in self._owners:
+            raise Undecodable(
+                f"entity: {text!r} does not belong on {message.topic}, only '{policy.type}:...'"
+            )
+        return EntityKey(entity_type, entity_id)
 
 
 def _topic_of_no_entity(message: Message) -> Undecodable:
     return Undecodable(f"topic: {message.topic!r} belongs to no entity that Syncline knows")
 
 
-def _entity(policy: EntityPolicy, message: Message, payload: Mapping[str, Any]) -> EntityKey:
-    text = payload.get("entity")
-    if type(text) is not str:
-        raise Undecodable(f"entity: {text!r} must be text such as '{policy.type}:...'")
-    entity_type, _, entity_id = text.partition(":")
-    if entity_type != policy.type:
-        raise Undecodable(f"entity: {text!r} does not belong on {message.topic}, only '{policy.type}:...'")
+def _check_id(policy: EntityPolicy, message: Message, text: str, entity_id: str) -> None:
     slot, document_id = policy.split_id(entity_id)
     if not document_id or (policy.slot_column and not slot):
         raise Undecodable(f"entity: {text!r} is incomplete")
@@ -163,7 +180,6 @@ def _entity(policy: EntityPolicy, message: Message, payload: Mapping[str, Any]) 
             f"key: {key!r} must be the {policy.document_column} of {text!r}, "
             "or the order of its changes is lost"
         )
-    return EntityKey(entity_type, entity_id)
 
 
 def _payload(value: bytes | None) -> dict[str, Any]:
@@ -221,13 +237,46 @@ def _text(name: str, value: bytes) -> str:
     return text
 
 
+@dataclass(frozen=True)
+class DecodedStreams:
+    """``conflicts`` are of changes whose producer does not own what they speak of; they belong in an audit,
+    as ``errs`` do in a quarantine."""
+
+    oks: Stream[list[Change | Watermark]]
+    conflicts: Stream[Conflict]
+    errs: Stream[Failure]
+
+
 @operator
 def decode(
     step_id: str,
     up: Stream[Message],
     policies: Mapping[str, EntityPolicy],
     reentries: Reentries | None = None,
-) -> Fallible[Change | Watermark]:
+) -> DecodedStreams:
     """Turn messages into changes and watermarks, in order."""
     batches: Stream[Sequence[Message]] = op.flat_map_batch("gather", up, lambda messages: [messages])
-    return try_batches("each", batches, Decode(policies, reentries))
+    decoded: Fallible[Change | Watermark] = try_batches("each", batches, Decode(policies, reentries))
+    return DecodedStreams(
+        oks=decoded.oks,
+        conflicts=op.filter_map("conflicts", decoded.errs, usurpation),
+        errs=op.filter("failed", decoded.errs, lambda failure: usurpation(failure) is None),
+    )
+
+
+def usurpation(failure: Failure) -> Conflict | None:
+    """The record of a write by a service that does not own the entity; ``None`` of other failures."""
+    change = failure.change
+    if change is None or not isinstance(failure.error, NotOwner):
+        return None
+    version, value = tuple(change.version), change.fields
+    return Conflict(
+        ConflictKind.OWNERSHIP,
+        change.entity,
+        field="",
+        known=Side(failure.error.owner, (), ""),
+        arrived=Side(change.producer, version, change.content_hash, value, failure.message.position),
+        event_id=change.event_id,
+        won=False,
+        rule=str(failure.error),
+    )

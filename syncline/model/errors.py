@@ -6,6 +6,7 @@
     │   └── Fenced
     ├── ChangeError               one change is at fault: it goes to quarantine, the flow goes on
     │   ├── Undecodable
+    │   ├── NotOwner
     │   ├── Untransformable
     │   ├── Invalid
     │   │   └── Contradictory
@@ -49,6 +50,14 @@ class ChangeError(SynclineError):
 
 class Undecodable(ChangeError):
     """The bytes of this message are not a change that Syncline knows."""
+
+
+class NotOwner(ChangeError):
+    """The service that speaks does not own what it speaks of."""
+
+    def __init__(self, entity: str, owner: str, producer: str) -> None:
+        super().__init__(f"{entity} belongs to {owner}; {producer} may not write it")
+        self.owner = owner
 
 
 class Untransformable(ChangeError):

@@ -3,8 +3,9 @@
 import orjson
 import pytest
 
+from operators.decode import usurpation
 from syncline.model.change import Change, EntityKey, Watermark, content_hash
-from syncline.model.errors import Undecodable
+from syncline.model.errors import NotOwner, Undecodable
 from syncline.model.failure import Failure
 from syncline.model.message import Message
 from syncline.model.version import OpRank, Version
@@ -74,7 +75,6 @@ BAD: dict[str, tuple[Message, str]] = {
         message(GOOD, "syncline.catalog.basket"),
         "'syncline.catalog.basket' belongs to no",
     ),
-    "another owner's topic": (message(GOOD, TOPICS["price"]), "does not belong on syncline.pricing.price"),
     "no key": (message(GOOD, key=None), "key: None must be the sku"),
     "another SKU as key": (message(GOOD, key=b"SKU-2"), "key: 'SKU-2' must be the sku"),
     "entity id as key": (
@@ -260,3 +260,18 @@ class TestNoMessageEndsTheFlow:
         (failure,) = decode([with_header("id", b"a\0b")])
 
         assert isinstance(failure, Failure)
+
+
+def test_a_producer_that_is_not_the_owner_is_told_with_what_it_wrote() -> None:
+    forged = message(GOOD, TOPICS["price"], key=b"whatever")
+
+    (failure,) = decode([forged])
+
+    assert isinstance(failure, Failure)
+    assert isinstance(failure.error, NotOwner)
+    assert str(failure.error) == "product:SKU-1 belongs to catalog; pricing may not write it"
+    conflict = usurpation(failure)
+    assert conflict is not None
+    assert (conflict.kind, conflict.entity, conflict.won) == ("ownership", ("product", "SKU-1"), False)
+    assert (conflict.known.writer, conflict.arrived.writer) == ("catalog", "pricing")
+    assert conflict.arrived.value == GOOD["fields"]

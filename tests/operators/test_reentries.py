@@ -120,7 +120,7 @@ def test_a_replayed_watermark_is_none() -> None:
     ("original", "reason"),
     [
         (message(b"{", TOPICS["price"]), "not JSON"),
-        (message(PRICE.value, TOPICS["product"]), "does not belong on"),
+        (message(PRICE.value, TOPICS["product"]), "belongs to pricing; catalog may not"),
         (message(PRICE.value, "syncline.nobody.price"), "belongs to no entity"),
         (message(PRICE.value, REENTRY), "belongs to no entity"),
         (message(PRICE.value, TOPICS["price"], key=None), "key: None"),

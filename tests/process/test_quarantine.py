@@ -230,7 +230,7 @@ def test_a_hundred_failures_of_one_entity_are_one_entry(
         *(f"UPDATE pricing.prices SET list_amount = -{n} WHERE sku = 'H'" for n in range(2, 101)),
     )
     entry = waits(database, "price:EUR:H", count=100)
-    assert "-100.0000 is no price" in command("show", entry)
+    assert "-100.0000 must be at least 0" in command("show", entry)
     command("correct", entry, "--set", "list_amount=100", *BY, *WHY)
     eventually(lambda: shown("H").get("prices", {}).get("EUR"), what="the price")
     ended(database, "price:EUR:H", "replayed")
