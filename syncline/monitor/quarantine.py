@@ -17,11 +17,15 @@ from syncline.kafka import MAX_RECORD_BYTES
 from syncline.model.errors import NotPossible
 from syncline.monitor import sql
 from syncline.policies.documents import DOCUMENTS
+from syncline.policies.reentry import AGGREGATE_TYPE, SCHEMA
 from syncline.postgres import Connection, connect, raise_typed
 from syncline.statements import named_statements
 
 OPEN, REPLAYING, DISCARDED = "open", "replaying", "discarded"
 _UNSETTLED = frozenset({OPEN, REPLAYING})
+_LOCK = b" FOR UPDATE"
+"""What acts on an entry keeps the flow from changing it meanwhile."""
+_TOPIC_END = f".{SCHEMA}.{AGGREGATE_TYPE}"
 _LARGEST_REPLAY_BYTES = (MAX_RECORD_BYTES - 64 * 1024) // 2
 """A replay carries the bytes in hexadecimal, and some more beside them."""
 
@@ -117,11 +121,11 @@ class QuarantineDesk:
         self, selection: Selection, state: str | None = OPEN, limit: int | None = None
     ) -> list[Entry]:
         with self._transaction() as connection:
-            return self._choose(connection, selection, state, limit)
+            return self._choose(connection, selection, state, limit, lock=b"")
 
     def show(self, entry_id: int) -> tuple[Entry, Content]:
         with self._transaction() as connection:
-            return self._entry(connection, entry_id), self._content(connection, entry_id)
+            return self._entry(connection, entry_id, b""), self._content(connection, entry_id)
 
     def correct(self, entry_id: int, changes: Mapping[str, Any], by: str, why: str) -> list[Corrected]:
         """Change fields of the value, keep the original beside it, and replay it."""
@@ -154,7 +158,7 @@ class QuarantineDesk:
         """Replay the open entries of the selection; what cannot be replayed stays open."""
         replayed = Replayed([], {})
         with self._transaction() as connection:
-            for entry in self._choose(connection, selection, OPEN, None):
+            for entry in self._choose(connection, selection, OPEN, None, _LOCK):
                 try:
                     _check_replay(entry)
                 except NotPossible as problem:
@@ -185,16 +189,17 @@ class QuarantineDesk:
         selection: Selection,
         state: str | None,
         limit: int | None,
+        lock: bytes,
         entry_id: int | None = None,
     ) -> list[Entry]:
         wanted = {field.name: getattr(selection, field.name) for field in fields(selection)}
         found = connection.execute(
-            self._statements["choose"], {**wanted, "id": entry_id, "state": state, "limit": limit}
+            self._statements["choose"] + lock, {**wanted, "id": entry_id, "state": state, "limit": limit}
         )
         return [Entry(*row) for row in found]
 
-    def _entry(self, connection: Connection, entry_id: int) -> Entry:
-        found = self._choose(connection, Selection(), state=None, limit=None, entry_id=entry_id)
+    def _entry(self, connection: Connection, entry_id: int, lock: bytes = _LOCK) -> Entry:
+        found = self._choose(connection, Selection(), None, None, lock, entry_id)
         if not found:
             raise NotPossible(f"there is no entry {entry_id}; run: syncline quarantine list")
         return found[0]
@@ -238,6 +243,11 @@ def _check_replay(entry: Entry) -> None:
         raise NotPossible(
             f"entry {entry.id} never reached the log ({entry.reason}), so no flow can take it again; "
             f"{_instead(entry)}"
+        )
+    if entry.topic.endswith(_TOPIC_END):
+        raise NotPossible(
+            f"entry {entry.id} was sent to {entry.flow} by Syncline itself ({entry.reason}); "
+            f"do anew what sent it, and: syncline quarantine discard {entry.id}"
         )
     if entry.size_bytes > _LARGEST_REPLAY_BYTES:
         raise NotPossible(

@@ -20,6 +20,7 @@ from syncline.model.errors import Invalid, NotPossible, Refused
 from syncline.model.failure import Failure
 from syncline.model.message import Message
 from syncline.monitor.verification import verify
+from syncline.policies.reentry import reentry_topic
 from syncline.settings import Settings
 from syncline.stopping import Stop
 from tests.changes import PRODUCT, change_message, change_of, product
@@ -231,6 +232,8 @@ def test_a_hundred_failures_of_one_entity_are_one_entry(
     )
     entry = waits(database, "price:EUR:H", count=100)
     assert "-100.0000 must be at least 0" in command("show", entry)
+    [listed] = orjson.loads(command("list", "--entity", "price", "--json"))
+    assert (listed["id"], listed["count"], listed["first_seen"] < listed["last_seen"]) == (entry, 100, True)
     command("correct", entry, "--set", "list_amount=100", *BY, *WHY)
     eventually(lambda: shown("H").get("prices", {}).get("EUR"), what="the price")
     ended(database, "price:EUR:H", "replayed")
@@ -305,9 +308,13 @@ def test_what_cannot_be_done_is_told_and_changes_nothing(
 ) -> None:
     search = running.start("catalog_search")
     Log(own.kafka_bootstrap_servers).append([record(PRODUCT.topic(own.topic_prefix), b"U", b"{")])
-    [(undecoded,)] = eventually(
-        lambda: database.ask("SELECT id FROM sync.quarantine WHERE error = 'Undecodable'"), what="it"
-    )
+    Log(own.kafka_bootstrap_servers).append([record(reentry_topic(own.topic_prefix), b"U", b"{}")])
+
+    def undecoded_entries() -> list[int]:
+        rows = database.ask("SELECT id FROM sync.quarantine WHERE error = 'Undecodable' ORDER BY topic")
+        return [entry for (entry,) in rows] if len(rows) == 2 else []
+
+    undecoded, of_syncline = eventually(undecoded_entries, what="both in quarantine")
     entry = bad_product(database, "NO")
     search.end(signal.SIGTERM)
     sets = ("--set", "name=Kettle")
@@ -316,6 +323,7 @@ def test_what_cannot_be_done_is_told_and_changes_nothing(
         (("correct", undecoded, *sets, *BY, *WHY), "has no fields to correct"),
         (("correct", entry, "--set", "name=", *BY, *WHY), "says so already"),
         (("correct", entry, "--set", "name", *BY, *WHY), "'name' sets nothing"),
+        (("replay", of_syncline, *BY), "was sent to catalog_search by Syncline itself"),
         (("replay", *BY), "give an ID, or --all, or --where"),
         (("replay", entry, "--all", *BY), "give an ID, or --all, or --where"),
         (("replay", "--where", "colour=red", *BY), "'colour=red' is no condition"),

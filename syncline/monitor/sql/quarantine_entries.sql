@@ -15,7 +15,6 @@ WHERE (%(id)s::bigint IS NULL OR id = %(id)s)
     AND (%(reason)s::text IS NULL OR strpos(lower(reason), lower(%(reason)s)) > 0)
 ORDER BY id
 LIMIT %(limit)s
-FOR UPDATE
 
 -- name: content
 SELECT message_key, message_value, corrected_value, headers FROM sync.quarantine WHERE id = %(id)s
