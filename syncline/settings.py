@@ -16,6 +16,7 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -88,6 +89,14 @@ class Settings(BaseSettings):
     window_max_age_ms: int = Field(10, ge=0, description="Age of its first change at which it is, too.")
     working_set_mib: int = Field(64, ge=0, description="Documents kept at hand, for each worker.")
 
+    # Notification.
+    notify_targets: dict[str, tuple[SecretStr, ...]] = Field(
+        {}, description="By recipient: the addresses to tell it by, as Apprise takes them."
+    )
+    notify_interval_s: int = Field(
+        300, ge=1, description="Shortest time between two messages to one address."
+    )
+
     # The embedded servers.
     stack_compiles_fully: bool = Field(
         False, description="Kafka and Elasticsearch are slow for some minutes, then faster: for the bench."
@@ -127,6 +136,8 @@ class Settings(BaseSettings):
                 for fault in error.errors(include_url=False, include_input=False)
             )
             raise Misconfigured(f"settings: {'; '.join(faults)}") from None
+        except SettingsError as error:
+            raise Misconfigured(f"settings: {error}") from None
         except tomllib.TOMLDecodeError as error:
             raise Misconfigured(f"settings: the file is not TOML: {error}") from None
 
@@ -145,9 +156,13 @@ class Settings(BaseSettings):
         """What was set, as variables for a child process, secrets included: keep it out of logs."""
         values = {name: getattr(self, name) for name in self.model_fields_set}
         return {
-            f"SYNCLINE_{name.upper()}": orjson.dumps(value).decode()
-            if isinstance(value, tuple)
-            else str(value.get_secret_value() if isinstance(value, SecretStr) else value)
+            f"SYNCLINE_{name.upper()}": orjson.dumps(value, default=_bare).decode()
+            if isinstance(value, tuple | dict)
+            else str(_bare(value) if isinstance(value, SecretStr) else value)
             for name, value in values.items()
             if value is not None
         }
+
+
+def _bare(secret: SecretStr) -> str:
+    return secret.get_secret_value()

@@ -42,6 +42,7 @@ KINDS = {
     "integer": "whole number",
     "number": "number",
     "password": "address, secret",
+    "object": "lists of addresses by name, in JSON, secret",
     "path": "path",
     "string": "text",
 }
@@ -74,7 +75,7 @@ def _default(value: object) -> str:
         return "none"
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
-    return f"`{json.dumps(value) if isinstance(value, tuple | bool) else value}`"
+    return f"`{json.dumps(value) if isinstance(value, tuple | bool | dict) else value}`"
 
 
 if __name__ == "__main__":
