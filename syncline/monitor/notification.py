@@ -97,8 +97,13 @@ def _section(
         lines += [f"    {_example(example, may_show_values)}" for example in tally.examples[:EXAMPLES]]
     if left_out := by_count[MOST_KINDS:]:
         lines.append(f"  {_total(left_out):,} of {len(left_out):,} other kinds")
-    which = f"--entity {entity_type}" if entity_type else f"--topic {topic}"
-    return [*lines, f"  Next: syncline {source} list {which}"]
+    return [*lines, f"  Next: {_next_command(source, entity_type, topic)}"]
+
+
+def _next_command(source: Source, entity_type: str | None, topic: str | None) -> str:
+    if source is Source.QUARANTINE:
+        return f"syncline quarantine list {f'--entity {entity_type}' if entity_type else f'--topic {topic}'}"
+    return f"syncline conflicts list{' --open' if source is Source.REVIEWS else ''}"
 
 
 def _example(example: Example, may_show_values: bool) -> str:

@@ -10,14 +10,18 @@ FOR UPDATE SKIP LOCKED
 
 -- name: forget_settled
 -- What is opened again after this is news. Conflicts stay in the audit for good: see take_news.
+WITH unsettled AS (
+    SELECT 'quarantine' AS source, id AS row_id FROM sync.quarantine WHERE state = 'open'
+    UNION ALL
+    SELECT 'reviews', id FROM sync.reviews WHERE state = 'open'
+    UNION ALL
+    SELECT 'conflicts', id FROM sync.conflicts
+    WHERE winner = 'known' AND decided_at > now() - interval '8 days'
+)
 DELETE FROM sync.told
-WHERE target = %(target)s AND NOT CASE source
-    WHEN 'quarantine' THEN row_id IN (SELECT id FROM sync.quarantine WHERE state = 'open')
-    WHEN 'reviews' THEN row_id IN (SELECT id FROM sync.reviews WHERE state = 'open')
-    WHEN 'conflicts' THEN row_id IN (
-        SELECT id FROM sync.conflicts WHERE winner = 'known' AND decided_at > now() - interval '8 days'
-    )
-END
+WHERE target = %(target)s AND NOT EXISTS (
+    SELECT FROM unsettled WHERE unsettled.source = told.source AND unsettled.row_id = told.row_id
+)
 
 -- name: take_news
 -- What the target was not told of yet is told now, if this transaction commits. Rows become visible in another order
