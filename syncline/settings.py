@@ -31,6 +31,12 @@ def embedded_addresses_file(home: Path) -> Path:
     return home / "stack" / "addresses.toml"
 
 
+def settings_files() -> tuple[Path, Path]:
+    """Where settings are read from beside the environment; the first file that has a setting counts."""
+    home = Path(os.environ.get("SYNCLINE_HOME", DEFAULT_HOME))
+    return Path(os.environ.get("SYNCLINE_CONFIG_FILE", CONFIG_FILE)), embedded_addresses_file(home)
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="SYNCLINE_",
@@ -116,14 +122,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is the library's
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        home = Path(os.environ.get("SYNCLINE_HOME", DEFAULT_HOME))
-        config_file = Path(os.environ.get("SYNCLINE_CONFIG_FILE", CONFIG_FILE))
-        return (
-            init_settings,
-            env_settings,
-            TomlConfigSettingsSource(settings_cls, toml_file=config_file),
-            TomlConfigSettingsSource(settings_cls, toml_file=embedded_addresses_file(home)),
-        )
+        files = (TomlConfigSettingsSource(settings_cls, toml_file=file) for file in settings_files())
+        return init_settings, env_settings, *files
 
     @classmethod
     def load(cls) -> "Settings":

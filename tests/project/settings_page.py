@@ -29,8 +29,9 @@ case: `SYNCLINE_SEARCH_ALIAS=shop` is `search_alias = "shop"`. What is found fir
 4. the default, which looks for servers on this machine and their usual ports.
 
 A name in the TOML file that is no setting is an error. A variable that is no setting is ignored, so mind
-the spelling. Values are checked when a command or a flow starts. Addresses that may hold a password
-("secret") are shown as `**********` wherever settings are printed.
+the spelling: `syncline config check` names it, with all else that is wrong, and asks the servers.
+`syncline config show` tells where each value comes from. Values are checked when a command or a flow starts.
+Addresses that may hold a password ("secret") are shown as `**********` wherever settings are printed.
 
 | variable | value | default | meaning |
 | --- | --- | --- | --- |
