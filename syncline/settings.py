@@ -16,6 +16,7 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -28,6 +29,12 @@ DEFAULT_HOME = Path(".syncline")
 def embedded_addresses_file(home: Path) -> Path:
     """Where the embedded servers' addresses stand while they run."""
     return home / "stack" / "addresses.toml"
+
+
+def settings_files() -> tuple[Path, Path]:
+    """Where settings are read from beside the environment; the first file that has a setting counts."""
+    home = Path(os.environ.get("SYNCLINE_HOME", DEFAULT_HOME))
+    return Path(os.environ.get("SYNCLINE_CONFIG_FILE", CONFIG_FILE)), embedded_addresses_file(home)
 
 
 class Settings(BaseSettings):
@@ -88,6 +95,14 @@ class Settings(BaseSettings):
     window_max_age_ms: int = Field(10, ge=0, description="Age of its first change at which it is, too.")
     working_set_mib: int = Field(64, ge=0, description="Documents kept at hand, for each worker.")
 
+    # Notification.
+    notify_targets: dict[str, tuple[SecretStr, ...]] = Field(
+        {}, description="By recipient: the addresses to tell it by, as Apprise takes them."
+    )
+    notify_interval_s: int = Field(
+        300, ge=1, description="Shortest time between two messages to one address."
+    )
+
     # The embedded servers.
     stack_compiles_fully: bool = Field(
         False, description="Kafka and Elasticsearch are slow for some minutes, then faster: for the bench."
@@ -107,14 +122,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is the library's
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        home = Path(os.environ.get("SYNCLINE_HOME", DEFAULT_HOME))
-        config_file = Path(os.environ.get("SYNCLINE_CONFIG_FILE", CONFIG_FILE))
-        return (
-            init_settings,
-            env_settings,
-            TomlConfigSettingsSource(settings_cls, toml_file=config_file),
-            TomlConfigSettingsSource(settings_cls, toml_file=embedded_addresses_file(home)),
-        )
+        files = (TomlConfigSettingsSource(settings_cls, toml_file=file) for file in settings_files())
+        return init_settings, env_settings, *files
 
     @classmethod
     def load(cls) -> "Settings":
@@ -127,6 +136,8 @@ class Settings(BaseSettings):
                 for fault in error.errors(include_url=False, include_input=False)
             )
             raise Misconfigured(f"settings: {'; '.join(faults)}") from None
+        except SettingsError as error:
+            raise Misconfigured(f"settings: {error}") from None
         except tomllib.TOMLDecodeError as error:
             raise Misconfigured(f"settings: the file is not TOML: {error}") from None
 
@@ -150,9 +161,13 @@ class Settings(BaseSettings):
         """What was set, as variables for a child process, secrets included: keep it out of logs."""
         values = {name: getattr(self, name) for name in self.model_fields_set}
         return {
-            f"SYNCLINE_{name.upper()}": orjson.dumps(value).decode()
-            if isinstance(value, tuple)
-            else str(value.get_secret_value() if isinstance(value, SecretStr) else value)
+            f"SYNCLINE_{name.upper()}": orjson.dumps(value, default=_bare).decode()
+            if isinstance(value, tuple | dict)
+            else str(_bare(value) if isinstance(value, SecretStr) else value)
             for name, value in values.items()
             if value is not None
         }
+
+
+def _bare(secret: SecretStr) -> str:
+    return secret.get_secret_value()

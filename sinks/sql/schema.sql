@@ -154,3 +154,24 @@ CREATE TABLE IF NOT EXISTS sync.reviews (
 COMMENT ON COLUMN sync.reviews.candidates IS 'by writer: its newest value, with the version and time of that';
 COMMENT ON COLUMN sync.reviews.standing IS 'the writer whose value the copy shows meanwhile';
 COMMENT ON COLUMN sync.reviews.document_version IS 'of two tellings the one with the higher clock is newer';
+
+-- Where people are told of what waits for them. Only `syncline notify` writes this table and the next.
+CREATE TABLE IF NOT EXISTS sync.notification_targets (
+    target      text PRIMARY KEY,
+    told_at     timestamptz,
+    failures    integer NOT NULL DEFAULT 0,
+    next_try_at timestamptz NOT NULL DEFAULT to_timestamp(0)
+);
+COMMENT ON COLUMN sync.notification_targets.target IS 'the recipient, and the place of the address among its own';
+COMMENT ON COLUMN sync.notification_targets.failures IS 'in a row, since it was last told';
+
+-- What each was told of, while it is open.
+CREATE TABLE IF NOT EXISTS sync.told (
+    target text NOT NULL REFERENCES sync.notification_targets ON DELETE CASCADE,
+    source text NOT NULL CHECK (source IN ('quarantine', 'reviews', 'conflicts')),
+    row_id bigint NOT NULL,
+    PRIMARY KEY (target, source, row_id)
+);
+CREATE INDEX IF NOT EXISTS quarantine_open ON sync.quarantine (id) WHERE state = 'open';
+CREATE INDEX IF NOT EXISTS reviews_open ON sync.reviews (id) WHERE state = 'open';
+CREATE INDEX IF NOT EXISTS conflicts_rejected ON sync.conflicts (decided_at) WHERE winner = 'known';

@@ -4,9 +4,10 @@ import sys
 
 import typer
 
-from syncline.console import policies, quarantine, shop, stack
+from syncline.console import config, policies, quarantine, shop, stack
 from syncline.console.bench import bench
 from syncline.console.demo import demo
+from syncline.console.notify import notify
 from syncline.console.run import run
 from syncline.console.setup import setup
 from syncline.console.status import status
@@ -14,9 +15,10 @@ from syncline.console.verify import verify
 from syncline.model.errors import SynclineError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-for verb in (demo, setup, run, status, verify, bench):
+for verb in (demo, setup, run, status, verify, notify, bench):
     app.command()(verb)
 app.add_typer(policies.app, name="policies")
+app.add_typer(config.app, name="config")
 app.add_typer(stack.app, name="stack")
 app.add_typer(shop.app, name="shop")
 app.add_typer(quarantine.app, name="quarantine")

@@ -1,6 +1,6 @@
 """The policies as the flows use them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -71,6 +71,16 @@ class Policies:
     def topics(self, prefix: str) -> dict[str, EntityPolicy]:
         """All topics, each with the policy of those who write there."""
         return {entity.topic(prefix): entity for entity in self.entities}
+
+    @property
+    def recipients(self) -> Mapping[str, Collection[str]]:
+        """By entity type: who is told of what goes wrong with it."""
+        return {file.entity: frozenset(file.notify) for file in self.files}
+
+    @property
+    def personal(self) -> Collection[str]:
+        """Entity types that hold data of persons: what is told of them names ids and never a value."""
+        return {file.entity for file in self.files if file.personal}
 
     def of(self, entity: str) -> PolicyFile:
         """What is decided about an entity. Raises ``Misconfigured``."""

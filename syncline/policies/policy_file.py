@@ -162,6 +162,8 @@ class PolicyFile(_Section):
     """Of fields that say nothing else."""
     notify: list[str]
     """Who is told of what goes wrong."""
+    personal: bool = False
+    """It holds data of persons: messages about it name ids and never a value."""
     writers: list[Name] = []
     """Where several services write the entity: highest rank first."""
     concurrency_window_s: Annotated[float, Field(gt=0, strict=False)] | None = None

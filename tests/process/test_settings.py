@@ -79,6 +79,7 @@ def test_secrets_are_never_shown(folder: Path) -> None:
         catalog_dsn="postgresql://u:s3cret@h/c",
         redis_url="redis://:s3cret@h/0",
         elasticsearch_url="http://u:s3cret@h:9200",
+        notify_targets={"pricing": ["json://h/s3cret"]},
     )
     for text in (repr(settings), str(settings), settings.model_dump_json()):
         assert "s3cret" not in text
@@ -100,6 +101,7 @@ def test_a_child_process_gets_all_that_was_set(folder: Path, monkeypatch: pytest
         postgres_dsn="postgresql://u:s3cret@h/d",
         policies_dir=Path("policies"),
         topic_partitions=3,
+        notify_targets={"pricing": ["json://h/s3cret"]},
     )
     environment = settings.as_environment()
     assert environment["SYNCLINE_POSTGRES_DSN"] == "postgresql://u:s3cret@h/d"
@@ -108,6 +110,7 @@ def test_a_child_process_gets_all_that_was_set(folder: Path, monkeypatch: pytest
     child = Settings()
     assert (child.policies_dir, child.topic_partitions) == (Path("policies"), 3)
     assert child.postgres_dsn == settings.postgres_dsn
+    assert child.notify_targets == settings.notify_targets
 
 
 def test_settings_do_not_change(folder: Path) -> None:
@@ -124,6 +127,13 @@ def test_what_is_wrong_is_told_for_every_setting_and_shows_no_value(
     with pytest.raises(Misconfigured, match="postgres_dsnn") as told:
         Settings.load()
     assert "window_max_age_ms" in str(told.value)
+    assert "s3cret" not in str(told.value)
+
+
+def test_a_variable_that_is_not_json_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SYNCLINE_NOTIFY_TARGETS", "json://h/s3cret")
+    with pytest.raises(Misconfigured, match="notify_targets") as told:
+        Settings.load()
     assert "s3cret" not in str(told.value)
 
 

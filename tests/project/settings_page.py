@@ -29,8 +29,9 @@ case: `SYNCLINE_SEARCH_ALIAS=shop` is `search_alias = "shop"`. What is found fir
 4. the default, which looks for servers on this machine and their usual ports.
 
 A name in the TOML file that is no setting is an error. A variable that is no setting is ignored, so mind
-the spelling. Values are checked when a command or a flow starts. Addresses that may hold a password
-("secret") are shown as `**********` wherever settings are printed.
+the spelling: `syncline config check` names it, with all else that is wrong, and asks the servers.
+`syncline config show` tells where each value comes from. Values are checked when a command or a flow starts.
+Addresses that may hold a password ("secret") are shown as `**********` wherever settings are printed.
 
 | variable | value | default | meaning |
 | --- | --- | --- | --- |
@@ -42,6 +43,7 @@ KINDS = {
     "integer": "whole number",
     "number": "number",
     "password": "address, secret",
+    "object": "lists of addresses by name, in JSON, secret",
     "path": "path",
     "string": "text",
 }
@@ -74,7 +76,7 @@ def _default(value: object) -> str:
         return "none"
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
-    return f"`{json.dumps(value) if isinstance(value, tuple | bool) else value}`"
+    return f"`{json.dumps(value) if isinstance(value, tuple | bool | dict) else value}`"
 
 
 if __name__ == "__main__":
