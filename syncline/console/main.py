@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from syncline.console import shop, stack
+from syncline.console import explain, shop, stack
 from syncline.console.bench import bench
 from syncline.console.demo import demo
 from syncline.console.run import run
@@ -16,6 +16,7 @@ from syncline.model.errors import SynclineError
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 for verb in (demo, setup, run, status, verify, bench):
     app.command()(verb)
+app.add_typer(explain.app, name="explain")
 app.add_typer(stack.app, name="stack")
 app.add_typer(shop.app, name="shop")
 
