@@ -6,10 +6,11 @@ from typing import Annotated
 
 import orjson
 import typer
-from rich.console import Console, Group, RenderableType
-from rich.table import Column, Table
+from rich.console import Group, RenderableType
+from rich.table import Table
 from rich.text import Text
 
+from syncline.console.tables import list_of_facts, narrow_console, shown_time, shown_value, table_of
 from syncline.monitor.audited_conflicts import AuditedConflict, AuditedReview
 from syncline.monitor.explanation import (
     EntityExplanation,
@@ -23,8 +24,6 @@ from syncline.settings import Settings
 
 app = typer.Typer(help=__doc__, no_args_is_help=True)
 
-_WIDTH = 120
-_LONGEST_VALUE = 60
 _STYLES = {Finding.EQUAL: "green", Finding.BEHIND: "yellow", Finding.DIFFERENT: "bold red"}
 
 OfField = Annotated[str | None, typer.Option("--field", help="Only this field, or all below it: prices.EUR")]
@@ -51,9 +50,7 @@ def _tell(found: Explanation, field: str | None, *, as_json: bool) -> None:
     if as_json:
         typer.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
     else:
-        console = Console(highlight=False)
-        console.width = min(console.width, _WIDTH) if console.is_terminal else _WIDTH
-        console.print(as_text(found))
+        narrow_console().print(as_text(found))
     if found.finding is Finding.DIFFERENT:
         raise typer.Exit(1)
 
@@ -97,7 +94,7 @@ def _entities(found: Explanation) -> Iterable[RenderableType]:
 
 
 def _entity_table(entity: EntityExplanation, found: Explanation) -> Table:
-    table = _plain_table()
+    table = list_of_facts()
     table.add_row("owner", f"{entity.owner}, in {entity.table}")
     if entity.row is not None:
         about = " (estimated)" if entity.row.commit_time_is_estimated else ""
@@ -105,7 +102,7 @@ def _entity_table(entity: EntityExplanation, found: Explanation) -> Table:
         table.add_row(
             "source now",
             f"version {entity.row.version}, "
-            + ("written again this moment" if at is None else f"committed {_time(at)}{about}"),
+            + ("written again this moment" if at is None else f"committed {shown_time(at)}{about}"),
         )
     if entity.record is not None:
         record = entity.record
@@ -113,9 +110,9 @@ def _entity_table(entity: EntityExplanation, found: Explanation) -> Table:
         corrected = f", correction {record.correction}" if record.correction else ""
         table.add_row(
             f"in {found.copy}",
-            f"version {record.row_version}{corrected}{deleted}, committed {_time(record.committed_at)}",
+            f"version {record.row_version}{corrected}{deleted}, committed {shown_time(record.committed_at)}",
         )
-        table.add_row("since", _time(record.synced_at))
+        table.add_row("since", shown_time(record.synced_at))
         table.add_row("event", f"{record.event_id} at {record.position}")
     for waiting in entity.waiting:
         table.add_row("waiting", Text(waiting, "yellow"))
@@ -123,20 +120,11 @@ def _entity_table(entity: EntityExplanation, found: Explanation) -> Table:
 
 
 def _field_table(fields: Iterable[FieldExplanation]) -> Table:
-    table = Table(
-        Column("field", overflow="fold"),
-        Column("copy", overflow="fold"),
-        Column("source", overflow="fold"),
-        Column("made of", overflow="fold"),
-        box=None,
-        pad_edge=False,
-        padding=(0, 2, 0, 0),
-        header_style="dim",
-    )
+    table = table_of("field", "copy", "source", "made of")
     for field in fields:
         table.add_row(
             field.field,
-            Text(_value(field.value) if field.is_in_copy else "nothing"),
+            Text(shown_value(field.value) if field.is_in_copy else "nothing"),
             _source_cell(field),
             Text(field.rule),
         )
@@ -146,7 +134,7 @@ def _field_table(fields: Iterable[FieldExplanation]) -> Table:
 def _source_cell(field: FieldExplanation) -> Text:
     if field.finding is Finding.EQUAL:
         return Text("the same", "dim")
-    value = _value(field.source_value) if field.is_in_source else "nothing"
+    value = shown_value(field.source_value) if field.is_in_source else "nothing"
     return Text(value, _STYLES[field.finding])
 
 
@@ -167,7 +155,7 @@ def _beside(found: Explanation) -> Iterable[RenderableType]:
         if rows:
             yield Text()
             yield Text(title, "bold")
-            table = _plain_table()
+            table = list_of_facts()
             for name, text in rows:
                 table.add_row(name, Text(text))
             yield table
@@ -177,7 +165,7 @@ def _conflict(conflict: AuditedConflict) -> str:
     about = f"{conflict.entity} {conflict.field}".strip()
     text = (
         f"{conflict.kind}, {about}: {conflict.arrived.writer} v{_row(conflict.arrived.version)} met "
-        f"{conflict.known.writer} v{_row(conflict.known.version)} at {_time(conflict.decided_at)}; "
+        f"{conflict.known.writer} v{_row(conflict.known.version)} at {shown_time(conflict.decided_at)}; "
         f"what {'arrived' if conflict.winner == 'arrived' else 'stood'} stands, by {conflict.rule}"
     )
     if conflict.resolution is not None:
@@ -191,7 +179,7 @@ def _row(version: tuple[int, ...]) -> int:
 
 def _review(review: AuditedReview) -> str:
     values = ", ".join(
-        f"{writer} {_value(candidate.value)}" for writer, candidate in review.candidates.items()
+        f"{writer} {shown_value(candidate.value)}" for writer, candidate in review.candidates.items()
     )
     return f"{review.state}, {review.field}: {values}; {review.standing}'s stands meanwhile"
 
@@ -201,21 +189,6 @@ def _quarantined(waiting: Quarantined) -> str:
     version = "" if waiting.row_version is None else f" version {waiting.row_version}"
     times = "" if waiting.count == 1 else f", seen {waiting.count} times"
     return (
-        f"{about}{version} since {_time(waiting.first_seen)}{times}, at {waiting.position}; "
+        f"{about}{version} since {shown_time(waiting.first_seen)}{times}, at {waiting.position}; "
         f"{waiting.flow} {waiting.step}: {waiting.reason}"
     )
-
-
-def _plain_table() -> Table:
-    return Table(
-        "", Column("", overflow="fold"), box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False
-    )
-
-
-def _value(value: object) -> str:
-    text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
-    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
-
-
-def _time(time: datetime) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z"

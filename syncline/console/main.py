@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from syncline.console import explain, shop, stack
+from syncline.console import conflicts, explain, shop, stack
 from syncline.console.bench import bench
 from syncline.console.demo import demo
 from syncline.console.run import run
@@ -17,6 +17,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 for verb in (demo, setup, run, status, verify, bench):
     app.command()(verb)
 app.add_typer(explain.app, name="explain")
+app.add_typer(conflicts.app, name="conflicts")
 app.add_typer(stack.app, name="stack")
 app.add_typer(shop.app, name="shop")
 
