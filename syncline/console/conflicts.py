@@ -1,7 +1,6 @@
 """``syncline conflicts``: what could not both stand, and what a person says of it."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated
 
 import orjson
@@ -13,6 +12,7 @@ from syncline.console.tables import list_of_facts, narrow_console, shown_time, s
 from syncline.model.change import EntityKey
 from syncline.model.decision import ConflictKind
 from syncline.monitor.audited_conflicts import (
+    AuditedCandidate,
     AuditedConflict,
     AuditedReview,
     AuditedSide,
@@ -54,7 +54,7 @@ def list_(
     entities = None if entity is None else [_entity_key(entity)]
     search = Search(flow=flow, entities=entities, open=is_open, limit=limit)
     by_kind = Search(flow=flow, kind=kind, entities=entities, open=is_open, limit=limit)
-    with connect(Settings.load().postgres_dsn.get_secretshown_value(), "syncline-conflicts") as connection:
+    with connect(Settings.load().postgres_dsn.get_secret_value(), "syncline-conflicts") as connection:
         reviews = [] if kind is not None else read_reviews(connection, search)
         conflicts = read_conflicts(connection, by_kind)
     if as_json:
@@ -75,7 +75,7 @@ def list_(
 @app.command()
 def show(name: Name, as_json: AsJson = False) -> None:
     """Show all that is known of one: both sides, the rule, and who decided what, when and why."""
-    with connect(Settings.load().postgres_dsn.get_secretshown_value(), "syncline-conflicts") as connection:
+    with connect(Settings.load().postgres_dsn.get_secret_value(), "syncline-conflicts") as connection:
         found = find(connection, name)
     if as_json:
         typer.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
@@ -181,16 +181,15 @@ def _review_rows(review: AuditedReview) -> list[tuple[str, str]]:
     return [
         ("review", f"{review.name}, {review.state}, of {review.flow}"),
         ("about", f"{review.field} of {review.entity}"),
-        *(
-            (
-                writer,
-                f"{shown_value(candidate.value)}, version {candidate.version}, made {shown_time(candidate.at)}",
-            )
-            for writer, candidate in sorted(review.candidates.items())
-        ),
+        *((writer, _candidate(candidate)) for writer, candidate in sorted(review.candidates.items())),
         ("stands", review.standing),
         ("asked", f"{shown_time(review.opened_at)}, last told {shown_time(review.told_at)}"),
     ]
+
+
+def _candidate(candidate: AuditedCandidate) -> str:
+    made = shown_time(candidate.at)
+    return f"{shown_value(candidate.value)}, version {candidate.version}, made {made}"
 
 
 def _conflict_rows(conflict: AuditedConflict) -> list[tuple[str, str]]:

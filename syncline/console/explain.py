@@ -1,7 +1,6 @@
 """``syncline explain``: why does the copy say this, and is it what the source says?"""
 
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Annotated
 
 import orjson

@@ -28,7 +28,7 @@ _STATEMENTS = named_statements(sql, "conflict_resolution")
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """``sent_version`` is that of what was sent to the flow; ``None`` where the chosen side stands already."""
+    """``sent_version`` is that of what was sent to the flow; ``None`` where what is right stands."""
 
     name: str
     flow: str
