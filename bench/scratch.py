@@ -24,6 +24,7 @@ from redis.exceptions import RedisError
 from sinks.postgres import install_sync_schema
 from syncline.model.errors import Misconfigured, Unavailable
 from syncline.policies.ownership import policies_by_topic
+from syncline.policies.reentry import reentry_topic
 from syncline.postgres import Connection, connect
 from syncline.provision import create_recovery_folder, create_search_index, create_topics
 from syncline.services.schema import install_all
@@ -146,7 +147,7 @@ def scratch(
             yield own
         finally:
             _drop_database(connection, name)
-            _delete_topics(settings, policies_by_topic(name))
+            _delete_topics(settings, [*policies_by_topic(name), reentry_topic(name)])
             delete_indices(settings, f"{name}*")
             shutil.rmtree(own.home, ignore_errors=True)
 

@@ -11,7 +11,8 @@ from bytewax.dataflow import Dataflow
 from bytewax.inputs import Source
 
 from operators.apply import WindowLimits, apply
-from operators.decode import decode
+from operators.decode import Reentries, decode
+from operators.replays import replays
 from operators.route import route
 from operators.transform import transform
 from sinks.confirmation import Confirmation
@@ -20,11 +21,13 @@ from sinks.elasticsearch import ElasticsearchStore
 from sinks.postgres import write_rows
 from sinks.quarantine import quarantine
 from sinks.redis_invalidation import RedisInvalidation, invalidate
+from sinks.replays import replay_ends
 from sinks.status import record_failure
 from sources.kafka import KafkaSettings, KafkaSource
 from syncline.model.message import Message
 from syncline.model.store import Store
 from syncline.policies.cache_keys import cache_keys
+from syncline.policies.reentry import reentry_topic, topics_read
 from syncline.policies.search_document import SEARCH_MAPPING, SearchDocument
 from syncline.policies.subscriptions import CATALOG_SEARCH
 from syncline.policies.validation import RULES
@@ -56,7 +59,7 @@ def kafka_source(settings: Settings, stop: Stop, on_poll: Callable[[], None]) ->
             batch_messages=settings.source_batch_messages,
             poll_ms=settings.source_poll_ms,
         ),
-        list(CATALOG_SEARCH.topics(settings.topic_prefix)),
+        topics_read(CATALOG_SEARCH, settings.topic_prefix),
         stop,
         on_poll=on_poll,
     )
@@ -74,7 +77,8 @@ def build(settings: Settings, source: Source[Message], store: Store, stop: Stop)
 
     dataflow = Dataflow(NAME)
     raw = op.input("changes", dataflow, source)
-    decoded = decode("decode", raw, CATALOG_SEARCH.topics(settings.topic_prefix))
+    reentries = Reentries(reentry_topic(settings.topic_prefix), NAME)
+    decoded = decode("decode", raw, CATALOG_SEARCH.topics(settings.topic_prefix), reentries)
     wanted = route("route", decoded.oks, CATALOG_SEARCH)
     documents = transform("transform", wanted, SEARCH_MAPPING)
     applied = apply("apply", documents.oks, SearchDocument(), RULES, store, limits, stop)
@@ -82,5 +86,7 @@ def build(settings: Settings, source: Source[Message], store: Store, stop: Stop)
     op.output("confirm", op.key_rm("unkey", invalidated), Confirmation(NAME, dsn))
     write_rows("audit", applied.conflicts, conflict_audit(NAME, dsn, stop))
     failures = op.merge("bad", decoded.errs, documents.errs, applied.errs)
-    write_rows("quarantine", failures, quarantine(NAME, dsn, stop))
+    replayed = replays("replays", applied.oks, failures)
+    write_rows("quarantine", replayed.errs, quarantine(NAME, dsn, stop))
+    write_rows("replayed", replayed.ends, replay_ends(NAME, dsn, stop))
     return dataflow

@@ -1,4 +1,5 @@
-"""What the services have committed, from their outboxes to Kafka, in commit order for each entity.
+"""What the services have committed, from their outboxes to Kafka, in commit order for each entity; and what
+Syncline itself sends back to its flows.
 
 Run it as ``python -m bytewax.run dataflows.outbox_relay``. It needs no recovery folder: the outbox is
 the queue, and a row leaves it when Kafka has committed it.
@@ -18,6 +19,7 @@ from sources.outbox_queue import Outbox, OutboxSettings
 from syncline.health import Health
 from syncline.model.outbox import Publication
 from syncline.policies.ownership import ENTITIES
+from syncline.policies.reentry import SCHEMA, reentry_topic
 from syncline.process import settings_or_exit, start
 from syncline.settings import Settings
 from syncline.stopping import Stop
@@ -39,13 +41,13 @@ def build(settings: Settings, stop: Stop, health: Health) -> Dataflow:
         schema: KafkaTransactions(
             settings.kafka_bootstrap_servers, f"{settings.topic_prefix}-{NAME}-{schema}"
         )
-        for schema in settings.source_dsns
+        for schema in settings.outbox_dsns
     }
     outboxes = {
         schema: Outbox(
             schema,
             source_dsn,
-            tuple(policy.topic(settings.topic_prefix) for policy in ENTITIES if policy.owner == schema),
+            _topics(schema, settings.topic_prefix),
             OutboxSettings(
                 topic_prefix=settings.topic_prefix,
                 generation=settings.generation,
@@ -57,7 +59,7 @@ def build(settings: Settings, stop: Stop, health: Health) -> Dataflow:
             ),
             fence=transactions[schema].fence,
         )
-        for schema, source_dsn in settings.source_dsns.items()
+        for schema, source_dsn in settings.outbox_dsns.items()
     }
     refused = quarantine(NAME, dsn, stop)
 
@@ -75,3 +77,10 @@ def build(settings: Settings, stop: Stop, health: Health) -> Dataflow:
     op.output("remove", safe, OutboxRemoval(outboxes))
     op.output("confirm", safe, RelayConfirmation(NAME, dsn))
     return dataflow
+
+
+def _topics(schema: str, prefix: str) -> tuple[str, ...]:
+    """All topics of the outbox, for its watermarks."""
+    if schema == SCHEMA:
+        return (reentry_topic(prefix),)
+    return tuple(policy.topic(prefix) for policy in ENTITIES if policy.owner == schema)

@@ -1,21 +1,24 @@
 """Step 3, first half: raw messages to changes."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import bytewax.operators as op
 import orjson
 from bytewax.dataflow import Stream, operator
 
 from operators.failures import Fallible, try_batches
+from operators.unwrap import change_payload, unwrap
 from syncline.model import envelope
-from syncline.model.change import Change, EntityKey, Op, Watermark, content_hash
+from syncline.model.change import Change, EntityKey, Op, ReplayOf, Watermark, content_hash
 from syncline.model.entities import SKU_MAX_LENGTH
 from syncline.model.errors import Undecodable
 from syncline.model.failure import Failure
 from syncline.model.message import Message
+from syncline.model.reentry import RESOLUTION_PRODUCER, Replay, Resolution
 from syncline.model.version import OpRank, Version
 from syncline.policies.ownership import EntityPolicy
+from syncline.policies.reentry import SCHEMA
 
 INT64_LIMIT = 2**63
 TIME_LIMIT_US = 253_402_300_800_000_000
@@ -27,19 +30,31 @@ _CREATED = envelope.CREATED.encode()
 _ESCAPED_NUL = b"\\u0000"
 
 
+class Reentries(NamedTuple):
+    """The topic of what is sent back to flows, and which of them this is."""
+
+    topic: str
+    flow: str
+
+
 class Decode:
     """Decodes the messages of the topics that it is given.
 
-    ``policies`` names, by topic, the one entity type that may be spoken of there.
+    ``policies`` names, by topic, the one entity type that may be spoken of there. ``reentries`` is ``None``
+    where nothing comes back.
     """
 
-    def __init__(self, policies: Mapping[str, EntityPolicy]) -> None:
+    def __init__(self, policies: Mapping[str, EntityPolicy], reentries: Reentries | None = None) -> None:
         self._policies = policies
+        self._reentries = reentries
+        self._entity_types = {policy.type for policy in policies.values()}
 
     def __call__(self, messages: Iterable[Message]) -> list[Change | Watermark | Failure]:
-        return [self._decode(message) for message in messages]
+        """What is for another flow yields nothing."""
+        decoded = map(self._decode, messages)
+        return [item for item in decoded if item is not None]
 
-    def _decode(self, message: Message) -> Change | Watermark | Failure:
+    def _decode(self, message: Message) -> Change | Watermark | Failure | None:
         try:
             headers = dict(message.headers)
             if envelope.WATERMARK_US in headers:
@@ -47,14 +62,52 @@ class Decode:
                     raise Undecodable(f"header {envelope.WATERMARK_US}: it must hold a time")
                 time_us = _whole_number(headers, envelope.WATERMARK_US, 0, TIME_LIMIT_US)
                 return Watermark(message.topic, message.partition, time_us)
-            return self._change(message, headers)
+            policy = self._policies.get(message.topic)
+            if policy is None:
+                return self._reentered(message)
+            return self._change(policy, message, headers)
         except Undecodable as error:
             return Failure("decode", message, error)
 
-    def _change(self, message: Message, headers: Mapping[str, bytes | None]) -> Change:
-        policy = self._policies.get(message.topic)
-        if policy is None:
-            raise Undecodable(f"topic: {message.topic!r} belongs to no entity that Syncline knows")
+    def _reentered(self, message: Message) -> Change | Failure | None:
+        if self._reentries is None or message.topic != self._reentries.topic:
+            raise _topic_of_no_entity(message)
+        reentry = unwrap(message)
+        if reentry.flow != self._reentries.flow:
+            return None
+        if isinstance(reentry, Replay):
+            return self._replayed(message, reentry)
+        return self._resolved(message, reentry)
+
+    def _replayed(self, message: Message, replay: Replay) -> Change | Failure:
+        """The original as if it had come where it came first, but for its place in the log."""
+        original = message._replace(
+            topic=replay.topic, key=replay.key, value=replay.value, headers=replay.headers
+        )
+        replay_of = ReplayOf(replay.quarantine_id, replay.version)
+        try:
+            policy = self._policies.get(original.topic)
+            if policy is None:
+                raise _topic_of_no_entity(original)
+            headers = dict(original.headers)
+            change = self._change(policy, original, headers)
+        except Undecodable as error:
+            return Failure("decode", message, error, undecoded_replay_of=replay_of)
+        return change._replace(
+            version=change.version._replace(correction=replay.correction),
+            event_id=change.event_id if headers.get(envelope.EVENT_ID) else message.position,
+            message=message,
+            replay_of=replay_of,
+        )
+
+    def _resolved(self, message: Message, resolution: Resolution) -> Change:
+        if resolution.entity_type not in self._entity_types:
+            raise Undecodable(f"entity_type: this flow wants no {resolution.entity_type!r}")
+        policy = EntityPolicy(resolution.entity_type, owner=SCHEMA, writer=RESOLUTION_PRODUCER)
+        told = message._replace(key=resolution.document_id.encode(), value=change_payload(resolution))
+        return self._change(policy, told, dict(told.headers))._replace(message=message)
+
+    def _change(self, policy: EntityPolicy, message: Message, headers: Mapping[str, bytes | None]) -> Change:
         payload = _payload(message.value)
         entity = _entity(policy, message, payload)
         op_name = payload.get("op")
@@ -84,6 +137,10 @@ class Decode:
             _whole_number(headers, envelope.DETECTED_AT_US, appended_at_us, TIME_LIMIT_US),
             message,
         )
+
+
+def _topic_of_no_entity(message: Message) -> Undecodable:
+    return Undecodable(f"topic: {message.topic!r} belongs to no entity that Syncline knows")
 
 
 def _entity(policy: EntityPolicy, message: Message, payload: Mapping[str, Any]) -> EntityKey:
@@ -161,8 +218,11 @@ def _text(name: str, value: bytes) -> str:
 
 @operator
 def decode(
-    step_id: str, up: Stream[Message], policies: Mapping[str, EntityPolicy]
+    step_id: str,
+    up: Stream[Message],
+    policies: Mapping[str, EntityPolicy],
+    reentries: Reentries | None = None,
 ) -> Fallible[Change | Watermark]:
     """Turn messages into changes and watermarks, in order."""
     batches: Stream[Sequence[Message]] = op.flat_map_batch("gather", up, lambda messages: [messages])
-    return try_batches("each", batches, Decode(policies))
+    return try_batches("each", batches, Decode(policies, reentries))

@@ -40,7 +40,9 @@ class Transform:
 
     def _transform(self, change: Change) -> "_Unstamped | Failure":
         entity_type, entity_id = change.entity
-        policy = _POLICIES[entity_type, change.producer]
+        policy = _POLICIES.get((entity_type, change.producer))
+        if policy is None:
+            return _resolution(change)
         slot, document_id = policy.split_id(entity_id)
         if policy.writer is not None:
             slot, entity_id = policy.writer, f"{policy.writer}:{entity_id}"
@@ -60,6 +62,13 @@ class Transform:
 
 _Unstamped = tuple[str, str, str, dict[str, Any] | None, Change]
 """The fields of a part but for the times of its batch, which is not done yet."""
+
+
+def _resolution(change: Change) -> _Unstamped:
+    """A person's answer: an entity of its own, for each field, beside what the writers say."""
+    entity_type, document_id = change.entity
+    slot = f"resolution:{change.fields['field']}"
+    return document_id, f"{entity_type}:{slot}:{document_id}", slot, change.fields, change
 
 
 def _check_identity(change: Change, column: str, expected: str) -> None:

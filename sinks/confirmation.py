@@ -4,9 +4,9 @@ What a worker confirmed becomes a row of ``sync.status`` and Prometheus' metrics
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from operator import sub
+from operator import attrgetter, sub
 from typing import TypeVar
 
 import structlog
@@ -49,7 +49,31 @@ def _report_changes(report: Report, documents: Sequence[Applied], clock_offset_u
     if not verdicts:
         return
     report.counts.update([verdict.decision for verdict in verdicts])
-    parts = [verdict.part for verdict in verdicts]
+    changes = [verdict.part.change for verdict in verdicts]
+    messages = [change.message for change in changes]
+    # Documents are written in no order of the log.
+    in_order = sorted([(message.topic, message.partition, message.offset) for message in messages])
+    report.positions_reached({f"{topic}/{number}": offset for topic, number, offset in in_order})
+    if any(map(attrgetter("replay_of"), changes)):
+        documents = _without_replays(documents)
+    _report_pace(report, documents, clock_offset_us)
+
+
+def _without_replays(documents: Iterable[Applied]) -> list[Applied]:
+    """How long a change lay in quarantine is no step's doing."""
+    return [
+        applied._replace(
+            verdicts=[verdict for verdict in applied.verdicts if verdict.part.change.replay_of is None]
+        )
+        for applied in documents
+    ]
+
+
+def _report_pace(report: Report, documents: Sequence[Applied], clock_offset_us: int) -> None:
+    """The times that each change took."""
+    parts = [verdict.part for applied in documents for verdict in applied.verdicts]
+    if not parts:
+        return
     changes = [part.change for part in parts]
     messages = [change.message for change in changes]
     committed = [change.committed_at_us for change in changes]
@@ -60,10 +84,6 @@ def _report_changes(report: Report, documents: Sequence[Applied], clock_offset_u
     delivered = [applied.stamps.delivered_at_us for applied in documents for _ in applied.verdicts]
 
     report.commits(min(committed), max(committed))
-    # Documents are written in no order of the log.
-    in_order = sorted([(message.topic, message.partition, message.offset) for message in messages])
-    report.positions_reached({f"{topic}/{number}": offset for topic, number, offset in in_order})
-
     report.latencies("detect", list(map(sub, detected, committed)))
     report.latencies("publish", list(map(sub, appended, detected)))
     report.latencies(

@@ -1,4 +1,7 @@
-"""Where a change that cannot go on waits for a person, whole and replayable: ``sync.quarantine``."""
+"""Where a change that cannot go on waits for a person, whole and replayable: ``sync.quarantine``.
+
+All failures of an entity are one row, which holds the newest change that failed.
+"""
 
 from hashlib import blake2b
 from typing import Any
@@ -26,23 +29,38 @@ def quarantine(flow: str, dsn: str, stop: Stop) -> PostgresSink[Failure]:
             position=message.position,
             reason=str(failure.error),
         )
-        digest = blake2b(message.value or b"", key=(message.key or b"")[:64], digest_size=16)
         return {
             "flow": flow,
-            "step": failure.step,
-            "error": type(failure.error).__name__,
-            # PostgreSQL keeps no U+0000 in text; the raw bytes stand beside it.
-            "reason": str(failure.error).replace("\0", "\\0"),
-            "entity_type": None if change is None else change.entity.type,
-            "entity_id": None if change is None else change.entity.id,
-            "version": None if change is None else list(change.version),
+            **what_failed(failure),
             "topic": message.topic,
             "partition": message.partition,
             "offset": message.offset,
             "message_key": None if message.key is None else message.key.hex(),
             "message_value": None if message.value is None else message.value.hex(),
             "headers": [[name, None if value is None else value.hex()] for name, value in message.headers],
-            "fingerprint": digest.hexdigest(),
+            "fingerprint": _fingerprint(failure),
         }
 
     return PostgresSink(PostgresWriter(dsn, "quarantine", f"syncline-{flow}-quarantine"), row, stop)
+
+
+def what_failed(failure: Failure) -> dict[str, Any]:
+    """The columns that tell where and why, and of which change as far as it was decoded."""
+    change = failure.change
+    return {
+        "step": failure.step,
+        "error": type(failure.error).__name__,
+        # PostgreSQL keeps no U+0000 in text; the raw bytes stand beside it.
+        "reason": str(failure.error).replace("\0", "\\0"),
+        "entity_type": None if change is None else change.entity.type,
+        "entity_id": None if change is None else change.entity.id,
+        "version": None if change is None else list(change.version),
+    }
+
+
+def _fingerprint(failure: Failure) -> str:
+    """Names what failures of one row have in common: the entity, or the bytes that were never decoded."""
+    message, change = failure.message, failure.change
+    if change is not None:
+        return blake2b(str(change.entity).encode(), digest_size=16).hexdigest()
+    return blake2b(message.value or b"", key=(message.key or b"")[:64], digest_size=16).hexdigest()

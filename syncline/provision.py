@@ -19,6 +19,7 @@ from sinks.postgres import install_sync_schema
 from syncline import policies
 from syncline.kafka import CLIENT_LOG, MAX_RECORD_BYTES, typed
 from syncline.policies.ownership import policies_by_topic
+from syncline.policies.reentry import reentry_topic
 from syncline.settings import Settings
 
 RECOVERY_PARTITIONS = 4
@@ -41,7 +42,7 @@ def topics(settings: Settings) -> list[NewTopic]:
             replication_factor=settings.topic_replication_factor,
             config=_TOPIC_SETTINGS,
         )
-        for topic in policies_by_topic(settings.topic_prefix)
+        for topic in (*policies_by_topic(settings.topic_prefix), reentry_topic(settings.topic_prefix))
     ]
 
 

@@ -137,6 +137,11 @@ class Settings(BaseSettings):
         return {schema: (dsn or self.postgres_dsn).get_secret_value() for schema, dsn in own.items()}
 
     @property
+    def outbox_dsns(self) -> dict[str, str]:
+        """Connection string of each outbox that the relay serves, by its schema; Syncline's own is one."""
+        return {**self.source_dsns, "sync": self.postgres_dsn.get_secret_value()}
+
+    @property
     def recovery_folder(self) -> Path:
         """Each flow keeps its snapshots in a folder of its own name below this one."""
         return self.home / "recovery"

@@ -10,6 +10,7 @@ from psycopg import conninfo, sql
 from redis import Redis
 
 from syncline.policies.ownership import policies_by_topic
+from syncline.policies.reentry import reentry_topic
 from syncline.provision import provision, search_index_name
 from syncline.services.schema import install
 from syncline.settings import Settings
@@ -64,7 +65,9 @@ def remove(settings: Settings) -> None:
     """What the servers hold beside the database."""
     log = Log(settings.kafka_bootstrap_servers)
     there = log.admin.list_topics(timeout=10).topics
-    log.delete([topic for topic in policies_by_topic(settings.topic_prefix) if topic in there])
+    prefix = settings.topic_prefix
+    ours = (*policies_by_topic(prefix), reentry_topic(prefix))
+    log.delete([topic for topic in ours if topic in there])
     with Elasticsearch(settings.elasticsearch_url.get_secret_value()) as client:
         client.indices.delete(index=search_index_name(settings), ignore_unavailable=True)
     with Redis.from_url(settings.redis_url.get_secret_value()) as redis:

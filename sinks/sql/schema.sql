@@ -29,12 +29,13 @@ COMMENT ON COLUMN sync.status.watermarks IS
 COMMENT ON COLUMN sync.status.latency_ms IS 'percentiles of each step, of this row''s changes';
 COMMENT ON COLUMN sync.status.histograms IS 'counts by bucket of each step, to be added up over rows';
 
--- Changes that could not go on, whole, each once however often it came.
+-- Changes that could not go on, whole: a row for each entity, with the newest change of it that failed; and for what
+-- was never decoded a row for the same bytes.
 CREATE TABLE IF NOT EXISTS sync.quarantine (
     id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     flow          text NOT NULL,
     step          text NOT NULL,
-    state         text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'replayed', 'discarded')),
+    state         text NOT NULL DEFAULT 'open',
     error         text NOT NULL,
     reason        text NOT NULL,
     entity_type   text,
@@ -49,14 +50,59 @@ CREATE TABLE IF NOT EXISTS sync.quarantine (
     fingerprint   bytea NOT NULL,
     first_seen    timestamptz NOT NULL DEFAULT clock_timestamp(),
     last_seen     timestamptz NOT NULL DEFAULT clock_timestamp(),
-    count         bigint NOT NULL DEFAULT 1,
-    UNIQUE (flow, step, topic, fingerprint)
+    count         bigint NOT NULL DEFAULT 1
 );
+ALTER TABLE sync.quarantine
+    ADD COLUMN IF NOT EXISTS corrected_value bytea,
+    ADD COLUMN IF NOT EXISTS attempt         bigint,
+    ADD COLUMN IF NOT EXISTS handled_by      text,
+    ADD COLUMN IF NOT EXISTS why             text,
+    ADD COLUMN IF NOT EXISTS handled_at      timestamptz,
+    ADD COLUMN IF NOT EXISTS ended_at        timestamptz,
+    -- Of 0.1.0: a row for the same bytes at the same step, whatever the entity.
+    DROP CONSTRAINT IF EXISTS quarantine_flow_step_topic_fingerprint_key,
+    DROP CONSTRAINT IF EXISTS quarantine_state_check,
+    ADD CONSTRAINT quarantine_state_check
+        CHECK (state IN ('open', 'replaying', 'replayed', 'overtaken', 'discarded'));
+CREATE UNIQUE INDEX IF NOT EXISTS quarantine_once ON sync.quarantine (flow, topic, fingerprint);
 CREATE INDEX IF NOT EXISTS quarantine_by_entity ON sync.quarantine (entity_type, entity_id);
 -- By hash, since a key may be longer than what a tree takes.
 CREATE INDEX IF NOT EXISTS quarantine_by_key ON sync.quarantine USING hash (message_key);
 COMMENT ON COLUMN sync.quarantine.headers IS 'pairs of a name and the value''s bytes in hexadecimal';
-COMMENT ON COLUMN sync.quarantine.fingerprint IS 'digest of key and value: the same bytes again are one row';
+COMMENT ON COLUMN sync.quarantine.fingerprint IS
+    'digest of the entity, or of key and value where nothing was decoded: what fails again under it is the same row';
+COMMENT ON COLUMN sync.quarantine.version IS 'of the change as it is held: a correction raises the last number';
+COMMENT ON COLUMN sync.quarantine.corrected_value IS 'what is replayed in place of message_value, which stays';
+COMMENT ON COLUMN sync.quarantine.attempt IS 'of the last replay, from sync.versions';
+COMMENT ON COLUMN sync.quarantine.handled_by IS 'who corrected, replayed or discarded it last; why stands beside it';
+COMMENT ON COLUMN sync.quarantine.ended_at IS 'when the last replay came to its end';
+
+-- What Syncline sends back to its flows, on the road that the services' changes take.
+CREATE SEQUENCE IF NOT EXISTS sync.versions AS bigint;
+CREATE TABLE IF NOT EXISTS sync.outbox (
+    seq            bigint GENERATED ALWAYS AS IDENTITY,
+    transaction_id xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    id             uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    aggregatetype  text NOT NULL DEFAULT 'reentry',
+    aggregateid    text NOT NULL,
+    type           text NOT NULL,
+    payload        jsonb NOT NULL,
+    version        bigint NOT NULL,
+    occurred_at    timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX IF NOT EXISTS outbox_transaction_id ON sync.outbox (transaction_id);
+CREATE UNIQUE INDEX IF NOT EXISTS outbox_seq ON sync.outbox (seq);
+COMMENT ON COLUMN sync.outbox.aggregateid IS 'the document''s id, the key of its messages';
+COMMENT ON COLUMN sync.outbox.type IS 'replay or resolution';
+
+CREATE OR REPLACE FUNCTION sync.outbox_notify() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('syncline_outbox_sync', '');
+    RETURN NULL;
+END
+$$;
+CREATE OR REPLACE TRIGGER outbox_notify AFTER INSERT ON sync.outbox
+    FOR EACH STATEMENT EXECUTE FUNCTION sync.outbox_notify();
 
 -- One row for each pair of changes that could not both stand.
 CREATE TABLE IF NOT EXISTS sync.conflicts (

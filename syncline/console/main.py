@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from syncline.console import conflicts, explain, shop, stack
+from syncline.console import conflicts, explain, quarantine, shop, stack
 from syncline.console.bench import bench
 from syncline.console.demo import demo
 from syncline.console.run import run
@@ -20,6 +20,7 @@ app.add_typer(explain.app, name="explain")
 app.add_typer(conflicts.app, name="conflicts")
 app.add_typer(stack.app, name="stack")
 app.add_typer(shop.app, name="shop")
+app.add_typer(quarantine.app, name="quarantine")
 
 
 def main() -> None:

@@ -25,6 +25,13 @@ class EntityKey(NamedTuple):
         return f"{self.type}:{self.id}"
 
 
+class ReplayOf(NamedTuple):
+    """Which entry of the quarantine is replayed, and by which of its attempts: only the last one counts."""
+
+    quarantine_id: int
+    attempt: int
+
+
 class Change(NamedTuple):
     """Immutable, versioned, with its origin. Times are microseconds since the epoch."""
 
@@ -42,11 +49,16 @@ class Change(NamedTuple):
     commit_time_is_estimated: bool
     detected_at_us: int
     message: Message
+    """That brought it; of a replay not the original one."""
+    replay_of: ReplayOf | None = None
 
     def to_plain(self) -> tuple[Any, ...]:
         """As plain values, for a snapshot."""
         entity, version, message = tuple(self.entity), tuple(self.version), self.message.to_plain()
-        return tuple(self._replace(entity=entity, version=version, message=message))  # type: ignore[arg-type]
+        replay_of = None if self.replay_of is None else tuple(self.replay_of)
+        return tuple(
+            self._replace(entity=entity, version=version, message=message, replay_of=replay_of)  # type: ignore[arg-type]
+        )
 
     @classmethod
     def from_plain(cls, plain: tuple[Any, ...]) -> "Change":
@@ -55,6 +67,7 @@ class Change(NamedTuple):
             entity=EntityKey(*change.entity),
             version=Version(*change.version),
             message=Message.from_plain(change.message),
+            replay_of=None if change.replay_of is None else ReplayOf(*change.replay_of),
         )
 
 

@@ -9,6 +9,7 @@
     │   ├── Untransformable
     │   ├── Invalid
     │   └── Refused
+    ├── NotPossible               what a person asked for cannot be done as things stand; nothing was changed
     └── FatalError                nothing will help but a person: stop with a clear message
         ├── BadCredentials
         ├── MissingResource
@@ -60,6 +61,10 @@ class Invalid(ChangeError):
 
 class Refused(ChangeError):
     """The store refuses this change for what it is; trying again cannot help."""
+
+
+class NotPossible(SynclineError):
+    """What was asked for cannot be done as things stand."""
 
 
 class FatalError(SynclineError):

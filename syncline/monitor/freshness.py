@@ -4,6 +4,7 @@ import time
 from datetime import timedelta
 
 from syncline.model.errors import Unavailable
+from syncline.policies.reentry import topics_read
 from syncline.policies.subscriptions import SUBSCRIPTIONS
 from syncline.postgres import Connection, connect
 from syncline.settings import Settings
@@ -27,7 +28,7 @@ def lowest_watermark_us(connection: Connection, flow: str, settings: Settings) -
     for (watermarks,) in connection.execute(_WATERMARKS, (flow,)):
         for partition, time_us in watermarks.items():
             lowest[partition] = min(time_us, lowest.get(partition, time_us))
-    expected = len(SUBSCRIPTIONS[flow].policies) * settings.topic_partitions
+    expected = len(topics_read(SUBSCRIPTIONS[flow], settings.topic_prefix)) * settings.topic_partitions
     return min(lowest.values()) if len(lowest) >= expected else None
 
 

@@ -13,13 +13,21 @@ from syncline.statements import statement
 
 
 class OpenQuarantine:
-    """The open entries' entities and versions."""
+    """The entities and versions of what waits, and of what was corrected."""
 
     def __init__(self) -> None:
         self._versions: defaultdict[str, set[tuple[int, int]]] = defaultdict(set)
+        self._corrected: set[tuple[str, int]] = set()
 
     def add(self, entity: str, version: int, op_rank: int) -> None:
         self._versions[entity].add((version, op_rank))
+
+    def add_corrected(self, entity: str, version: int) -> None:
+        self._corrected.add((entity, version))
+
+    def has_corrected(self, entity: str, version: int) -> bool:
+        """Whether a person says something else of this version than its owner."""
+        return (entity, version) in self._corrected
 
     def has_upsert(self, entity: str, version: int) -> bool:
         return (version, OpRank.UPSERT) in self._versions.get(entity, ())
@@ -38,8 +46,10 @@ def read_open_quarantine(dsn: str, flows: Sequence[str]) -> OpenQuarantine:
     try:
         with connect(dsn, "syncline-verify") as connection:
             found = connection.execute(statement(sql, "quarantine_open"), {"flows": list(flows)})
-            for entity, version, op_rank, message_value in found:
-                if entity is not None:
+            for entity, version, op_rank, message_value, waits, is_corrected in found:
+                if is_corrected:
+                    quarantine.add_corrected(entity, version)
+                if waits and entity is not None:
                     quarantine.add(entity, version, op_rank)
                 elif message_value is not None and (claimed := claim(message_value)) is not None:
                     quarantine.add(*claimed)

@@ -15,7 +15,7 @@ from syncline.monitor.open_quarantine import OpenQuarantine
 
 Document = Mapping[str, Any]
 
-_ROW_VERSION, _OP_RANK = 1, 2
+_ROW_VERSION, _OP_RANK, _CORRECTION = 1, 2, 3
 """Places in a version as the copy keeps it."""
 _BESIDE_THE_PRODUCT = frozenset({"sku", "prices", "stock", "_sync"})
 
@@ -52,7 +52,7 @@ class Verdict(NamedTuple):
     finding: Finding
     differences: tuple[Difference, ...] = ()
     explained_by: tuple[str, ...] = ()
-    """Entities whose present state waits in quarantine."""
+    """Entities whose present state waits in quarantine, or was corrected there."""
 
 
 def entity_of(entity_type: str, slot: str, sku: str) -> str:
@@ -155,11 +155,15 @@ def _sync_differences(parts: Parts, copy: Document) -> Iterator[Difference]:
 
 
 def _waiting(parts: Parts, copy: Document | None, quarantine: OpenQuarantine) -> Iterator[str]:
-    """Entities whose present state waits in quarantine, while the copy has an earlier one."""
+    """Entities whose present state waits in quarantine, while the copy has an earlier one; or left it as a
+    person corrected it, which is what the copy has."""
     entities = _entities(copy)
     for entity, part in parts.items():
         known = _known(entities, entity)
-        if (known is None or known[0] < part.version) and quarantine.has_upsert(entity, part.version):
+        if known is None or known[0] < part.version:
+            if quarantine.has_upsert(entity, part.version):
+                yield entity
+        elif _is_corrected(entities, entity) and quarantine.has_corrected(entity, part.version):
             yield entity
     for entity in sorted(entities.keys() - parts.keys()):
         known = _known(entities, entity)
@@ -210,6 +214,11 @@ def _known(entities: Mapping[str, Any], entity: str) -> tuple[int, int] | None:
         return None
     known = version[_ROW_VERSION], version[_OP_RANK]
     return known if type(known[0]) is int and type(known[1]) is int else None
+
+
+def _is_corrected(entities: Mapping[str, Any], entity: str) -> bool:
+    version = entities[entity]["version"]
+    return len(version) > _CORRECTION and bool(version[_CORRECTION])
 
 
 def _version_field(entity: str) -> str:

@@ -15,6 +15,7 @@ from syncline.monitor.freshness import lowest_watermark_us
 from syncline.monitor.latency_report import read_counts, read_step_latencies
 from syncline.monitor.log_lag import LogLag, log_lag
 from syncline.monitor.servers import ServerAnswer, ask_servers
+from syncline.policies.reentry import topics_read
 from syncline.policies.subscriptions import SUBSCRIPTIONS
 from syncline.postgres import Connection, connect, raise_typed
 from syncline.settings import Settings
@@ -185,15 +186,15 @@ def _relay_reached_us(connection: Connection, settings: Settings, now: datetime)
         if now - recorded_at <= SIGN_OF_LIFE:
             for outbox, time_us in watermarks.items():
                 reached[outbox] = max(time_us, reached.get(outbox, time_us))
-    if any(f"{schema}.outbox" not in reached for schema in settings.source_dsns):
+    if any(f"{schema}.outbox" not in reached for schema in settings.outbox_dsns):
         return None
-    return min(reached[f"{schema}.outbox"] for schema in settings.source_dsns)
+    return min(reached[f"{schema}.outbox"] for schema in settings.outbox_dsns)
 
 
 def _waiting_in_outboxes(settings: Settings) -> _Waiting:
     changes: dict[str, int | None] = {}
     oldest: list[datetime] = []
-    for schema, dsn in settings.source_dsns.items():
+    for schema, dsn in settings.outbox_dsns.items():
         try:
             with connect(dsn, "syncline-status") as connection:
                 query = SQL(_OUTBOX).format(outbox=Identifier(schema, "outbox"))
@@ -209,7 +210,7 @@ def _waiting_in_outboxes(settings: Settings) -> _Waiting:
 
 
 def _waiting_in_kafka(settings: Settings) -> _Waiting:
-    topics = list(SUBSCRIPTIONS[SEARCH].topics(settings.topic_prefix))
+    topics = topics_read(SUBSCRIPTIONS[SEARCH], settings.topic_prefix)
     lag: LogLag = log_lag(settings.kafka_bootstrap_servers, f"{settings.topic_prefix}-{SEARCH}", topics)
     oldest_us = lag.oldest_commit_us
     oldest = None if oldest_us is None else datetime.fromtimestamp(oldest_us / 1e6, UTC)

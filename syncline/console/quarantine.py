@@ -1,0 +1,215 @@
+"""``syncline quarantine``: the changes that could not go on, and what to do about them."""
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+
+from syncline.model.errors import NotPossible
+from syncline.monitor.quarantine import OPEN, REPLAYING, Content, Corrected, Entry, QuarantineDesk, Selection
+from syncline.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help=__doc__)
+console = Console(highlight=False, soft_wrap=True)
+
+_LONGEST_REASON = 100
+_ANY = "any"
+
+EntryId = Annotated[int, typer.Argument(metavar="ID", help="As `syncline quarantine list` names it.")]
+By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who you are; it is recorded.")]
+Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="It is recorded.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+
+def _desk() -> QuarantineDesk:
+    return QuarantineDesk(Settings.load().postgres_dsn.get_secret_value())
+
+
+@app.command(name="list")
+def list_entries(
+    flow: Annotated[str | None, typer.Option(help="Of this flow.")] = None,
+    entity: Annotated[str | None, typer.Option(help="A type (price) or an entity (price:EUR:SKU-1).")] = None,
+    reason: Annotated[str | None, typer.Option(help="With this text in the reason.")] = None,
+    step: Annotated[str | None, typer.Option(help="Given up by this step: decode, transform, apply.")] = None,
+    error: Annotated[str | None, typer.Option(help="Undecodable, Untransformable, Invalid, Refused.")] = None,
+    topic: Annotated[str | None, typer.Option(help="From this topic.")] = None,
+    state: Annotated[
+        str, typer.Option(help="open, replaying, replayed, overtaken, discarded, or any.")
+    ] = OPEN,
+    limit: Annotated[int, typer.Option(min=1, help="The first so many.")] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """Show what waits: a row for each entity, with the newest change of it that failed."""
+    selection = Selection(flow, step, error, entity, topic, reason)
+    found = _desk().entries(selection, None if state == _ANY else state, limit + 1)
+    entries, has_more = found[:limit], len(found) > limit
+    if as_json:
+        typer.echo(orjson.dumps(entries, option=orjson.OPT_INDENT_2).decode())
+        return
+    if not entries:
+        console.print("Nothing is there. Next: syncline status")
+        return
+    console.print(_table(entries))
+    if has_more:
+        console.print(f"... and more than these {limit:,}; --limit shows them")
+    console.print("Next: syncline quarantine show ID")
+
+
+@app.command()
+def show(entry_id: EntryId, as_json: AsJson = False) -> None:
+    """Show one entry whole: the reason, the message as it came, what was corrected, who saw to it."""
+    entry, content = _desk().show(entry_id)
+    if as_json:
+        typer.echo(orjson.dumps(_whole(entry, content), option=orjson.OPT_INDENT_2).decode())
+        return
+    for name, value in _whole(entry, content).items():
+        if value is not None:
+            console.print(Text.assemble((f"{name:<16}", "bold"), _text(value)))
+    console.print(f"Next: {_next(entry)}")
+
+
+@app.command()
+def correct(
+    entry_id: EntryId,
+    changes: Annotated[
+        list[str],
+        typer.Option("--set", metavar="FIELD=VALUE", help="Value as JSON, else as text. Again for more."),
+    ],
+    by: By,
+    why: Why,
+) -> None:
+    """Change fields of a quarantined change and replay it; the original stays beside it."""
+    corrected = _desk().correct(entry_id, dict(map(_field, changes)), by, why)
+    for change in corrected:
+        console.print(_told(change))
+    console.print(f"Entry {entry_id} is on its way. Next: syncline quarantine show {entry_id}")
+
+
+@app.command()
+def replay(
+    by: By,
+    entry_id: Annotated[int | None, typer.Argument(metavar="[ID]", help="One entry.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All that is open.")] = False,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="All that is open and has this flow, step, error, entity, topic or reason. Again for more.",
+        ),
+    ] = None,
+) -> None:
+    """Send quarantined changes on their way again, as they are, say after a rule was set right."""
+    if (entry_id is not None) + everything + bool(where) != 1:
+        raise NotPossible("give an ID, or --all, or --where NAME=VALUE")
+    if entry_id is not None:
+        _desk().replay(entry_id, by)
+        console.print(f"Entry {entry_id} is on its way. Next: syncline quarantine show {entry_id}")
+        return
+    replayed = _desk().replay_all(Selection.parse(where or []), by)
+    for problem in replayed.refused.values():
+        console.print(problem)
+    console.print(f"{len(replayed.ids):,} on their way, {len(replayed.refused):,} cannot be replayed.")
+    console.print("Next: syncline quarantine list, for what failed again")
+
+
+@app.command()
+def discard(entry_id: EntryId, by: By, why: Why) -> None:
+    """Close an entry that nobody needs; its row stays."""
+    _desk().discard(entry_id, by, why)
+    console.print(f"Entry {entry_id} is discarded. Next: syncline quarantine list")
+
+
+def _field(change: str) -> tuple[str, Any]:
+    field, equals, text = change.partition("=")
+    if not field or not equals:
+        raise NotPossible(f"{change!r} sets nothing; write FIELD=VALUE")
+    try:
+        return field, orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return field, text
+
+
+def _table(entries: list[Entry]) -> Table:
+    table = Table(
+        Column("id", justify="right"),
+        "state",
+        "flow",
+        "step",
+        "entity",
+        Column("times", justify="right"),
+        "last seen",
+        Column("reason", overflow="fold"),
+        box=SIMPLE,
+    )
+    for entry in entries:
+        table.add_row(
+            str(entry.id),
+            entry.state,
+            entry.flow,
+            entry.step,
+            Text(entry.entity or "not decoded"),
+            f"{entry.count:,}",
+            _moment(entry.last_seen),
+            Text(_shorten(entry.reason)),
+        )
+    return table
+
+
+def _whole(entry: Entry, content: Content) -> dict[str, Any]:
+    return {
+        **asdict(entry),
+        "key": _readable(content.key),
+        "value": _readable(content.value),
+        "corrected_value": _readable(content.corrected_value),
+        "headers": {
+            name: None if value is None else _readable(bytes.fromhex(value))
+            for name, value in content.headers
+        },
+    }
+
+
+def _readable(raw: bytes | None) -> str | None:
+    """As text, else in hexadecimal."""
+    if raw is None:
+        return None
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return f"0x{raw.hex()}"
+
+
+def _text(value: object) -> str:
+    if isinstance(value, datetime):
+        return _moment(value)
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
+
+
+def _told(change: Corrected) -> str:
+    return f"{change.field}: {orjson.dumps(change.before).decode()} -> {orjson.dumps(change.after).decode()}"
+
+
+def _next(entry: Entry) -> str:
+    if entry.state == OPEN and entry.entity is not None:
+        return (
+            f"syncline quarantine correct {entry.id} --set FIELD=VALUE --by NAME --why TEXT, "
+            f"or replay {entry.id} --by NAME, or discard {entry.id} --by NAME --why TEXT"
+        )
+    if entry.state == OPEN:
+        return f"syncline quarantine discard {entry.id} --by NAME --why TEXT, once its owner wrote it again"
+    if entry.state == REPLAYING:
+        return f"syncline status, to see whether {entry.flow} and outbox_relay run"
+    return "syncline quarantine list"
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S}"
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
