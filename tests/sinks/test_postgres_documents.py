@@ -55,8 +55,8 @@ def profile(customer_id: str, *, hidden: bool = False, **fields: object) -> byte
     return orjson.dumps({"id": customer_id, "_sync": sync, **fields})
 
 
-def create(store: PostgresStore, customer_id: str, **fields: Any) -> Token:
-    (result,) = store.write([Write(customer_id, profile(customer_id, **fields), None)])
+def create(store: PostgresStore, customer_id: str, *, hidden: bool = False, **fields: object) -> Token:
+    (result,) = store.write([Write(customer_id, profile(customer_id, hidden=hidden, **fields), None)])
     assert result.token is not None, result
     return result.token
 
