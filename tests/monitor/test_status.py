@@ -18,7 +18,7 @@ from syncline.model.latency import LatencyHistogram
 from syncline.model.message import Record
 from syncline.monitor.log_lag import log_lag
 from syncline.monitor.status import FlowStatus, read_status
-from syncline.policies.subscriptions import CATALOG_SEARCH
+from syncline.policies.subscriptions import CATALOG_SEARCH, CUSTOMER_PROFILES
 from syncline.settings import Settings
 from tests.log import Log
 from tests.monitor.shop import Shop
@@ -70,6 +70,12 @@ def search(connection: psycopg.Connection, own: Settings) -> Iterator[Flow]:
 
 
 @pytest.fixture
+def profiles(connection: psycopg.Connection, own: Settings) -> Iterator[Flow]:
+    yield Flow(connection, own, "customer_profiles")
+    connection.execute("TRUNCATE sync.status")
+
+
+@pytest.fixture
 def relay(connection: psycopg.Connection, own: Settings) -> Iterator[Flow]:
     yield Flow(connection, own, "outbox_relay")
     connection.execute("TRUNCATE sync.status")
@@ -79,6 +85,25 @@ def test_never_ran(search: Flow) -> None:
     status = search.status()
     assert (status.state, status.since, status.freshness_seconds) == ("never ran", None, None)
     assert status.next_command == "syncline run catalog_search"
+
+
+def test_a_flow_that_nobody_ever_started_waits_for_nothing_and_nothing_waits_for_it(
+    profiles: Flow, search: Flow, relay: Flow, own: Settings
+) -> None:
+    topic = next(iter(CUSTOMER_PROFILES.topics(own.topic_prefix)))
+    Log(own.kafka_bootstrap_servers).append([Record(topic, b"S", b"{}", (), 0)])
+    for flow in (search, relay):
+        flow.row("running")
+    status = profiles.status()
+    assert (status.state, status.waiting, status.oldest_waiting_seconds) == ("never ran", {}, None)
+    assert status.next_command == "syncline run customer_profiles"
+    assert relay.status().next_command == "syncline verify catalog_search"
+    profiles.row("stopped", 60)
+    assert profiles.status().waiting == {"Kafka": 1}
+    assert relay.status().next_command == "syncline run customer_profiles"
+    assert search.status().next_command == "syncline verify catalog_search"
+    profiles.row("running", run=NEXT_RUN)
+    assert profiles.status().next_command == "syncline verify customer_profiles"
 
 
 def test_running(search: Flow, relay: Flow) -> None:
@@ -207,6 +232,7 @@ def test_what_waits_in_the_outboxes(relay: Flow, shop: Shop, connection: psycopg
 
 def test_what_waits_in_kafka_are_changes_alone(search: Flow, own: Settings) -> None:
     """Neither watermarks nor the markers of transactions count. An aborted batch does: the flow reads it."""
+    search.row("stopped")
     log = Log(own.kafka_bootstrap_servers)
     topic = next(iter(CATALOG_SEARCH.topics(own.topic_prefix)))
     watermark = Record(topic, None, None, ((envelope.WATERMARK_US, b"1"),), 0)
@@ -301,7 +327,7 @@ def test_a_server_that_is_away_is_named(search: Flow, own: Settings) -> None:
         ("redis", "127.0.0.1:1"),
         ("elasticsearch", "127.0.0.1:1"),
     ]
-    assert len(status.flows) == 2
+    assert len(status.flows) == 3
     assert b"secret" not in orjson.dumps(status)
 
 
@@ -325,7 +351,10 @@ def test_without_postgres_nothing_is_known_of_the_flows(own: Settings) -> None:
     assert b"secret" not in orjson.dumps(status)
 
 
-def test_without_kafka_its_lag_is_unknown(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_kafka_its_lag_is_unknown(
+    search: Flow, own: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search.row("stopped")
     monkeypatch.setattr("syncline.monitor.servers.TIMEOUT_SECONDS", 0.5)
     status = read_status(but(own, kafka_bootstrap_servers="127.0.0.1:1"))
     assert status.flows[1].waiting == {"Kafka": None}
