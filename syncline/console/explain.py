@@ -17,6 +17,7 @@ from syncline.monitor.explanation import (
     FieldExplanation,
     Finding,
     Quarantined,
+    Unpublished,
 )
 from syncline.monitor.product_explanation import explain_product
 from syncline.settings import Settings
@@ -149,7 +150,8 @@ def _beside(found: Explanation) -> Iterable[RenderableType]:
     for title, rows in (
         ("conflicts", [(each.name, _conflict(each)) for each in found.conflicts]),
         ("reviews", [(each.name, _review(each)) for each in found.reviews]),
-        ("in quarantine", [(f"q{each.id}", _quarantined(each)) for each in found.quarantine]),
+        ("in quarantine", [(f"entry {each.id}", _quarantined(each)) for each in found.quarantine]),
+        ("in the outboxes", [(each.outbox, _unpublished(each)) for each in found.unpublished]),
     ):
         if rows:
             yield Text()
@@ -183,11 +185,14 @@ def _review(review: AuditedReview) -> str:
     return f"{review.state}, {review.field}: {values}; {review.standing}'s stands meanwhile"
 
 
+def _unpublished(waiting: Unpublished) -> str:
+    about = waiting.entity or "an answer of a person"
+    return f"{about} version {waiting.row_version}, since {shown_time(waiting.occurred_at)}"
+
+
 def _quarantined(waiting: Quarantined) -> str:
     about = waiting.entity or "a message that could not be decoded"
     version = "" if waiting.row_version is None else f" version {waiting.row_version}"
     times = "" if waiting.count == 1 else f", seen {waiting.count} times"
-    return (
-        f"{about}{version} since {shown_time(waiting.first_seen)}{times}, at {waiting.position}; "
-        f"{waiting.flow} {waiting.step}: {waiting.reason}"
-    )
+    since = f"since {shown_time(waiting.first_seen)}{times}, at {waiting.position}"
+    return f"{waiting.state}, {about}{version} {since}; {waiting.flow} {waiting.step}: {waiting.reason}"

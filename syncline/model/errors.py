@@ -16,7 +16,6 @@
         ├── Misconfigured
         ├── CopyReplaced
         ├── LogTruncated
-        ├── Unresolvable
         └── ServerDidNotStart
 
 How an error is treated follows from its class alone, never from its text. An exception from outside
@@ -89,10 +88,6 @@ class CopyReplaced(FatalError):
 
 class LogTruncated(FatalError):
     """The log no longer holds the changes that come next; the sources must be read again."""
-
-
-class Unresolvable(FatalError):
-    """This conflict or review cannot be resolved in the way that was asked for."""
 
 
 class ServerDidNotStart(FatalError):

@@ -10,7 +10,7 @@ import orjson
 from syncline.model import envelope
 from syncline.model.change import Op
 from syncline.model.decision import ConflictKind
-from syncline.model.errors import Unresolvable
+from syncline.model.errors import NotPossible
 from syncline.model.version import OpRank, Version
 from syncline.monitor.audited_conflicts import AuditedConflict, AuditedReview, AuditedSide
 from syncline.policies.ownership import ENTITIES, EntityPolicy
@@ -30,9 +30,9 @@ class Choice:
 
     def __post_init__(self) -> None:
         if not self.by.strip() or not self.why.strip():
-            raise Unresolvable("who decides and why must be said: --by NAME --why TEXT")
+            raise NotPossible("who decides and why must be said: --by NAME --why TEXT")
         if self.take is None and not self.settings:
-            raise Unresolvable("say what is right: --take, or --set field=value")
+            raise NotPossible("say what is right: --take, or --set field=value")
 
 
 class Sending(NamedTuple):
@@ -51,9 +51,9 @@ class Answer(NamedTuple):
 
 
 def answer_review(review: AuditedReview, choice: Choice, version: int, now: datetime) -> Answer:
-    """A resolution that covers what the review showed. Raises ``Unresolvable``."""
+    """A resolution that covers what the review showed. Raises ``NotPossible``."""
     if review.state == "closed":
-        raise Unresolvable(f"{review.name} is closed; there is nothing left to decide")
+        raise NotPossible(f"{review.name} is closed; there is nothing left to decide")
     value = _chosen_value(review, choice)
     covers = {writer: candidate.version for writer, candidate in review.candidates.items()}
     payload = {
@@ -78,10 +78,10 @@ def _chosen_value(review: AuditedReview, choice: Choice) -> object:
     if choice.take is None:
         (field, text), *others = choice.settings
         if others or field != review.field:
-            raise Unresolvable(f"{review.name} is about one field: --set {review.field}=VALUE")
+            raise NotPossible(f"{review.name} is about one field: --set {review.field}=VALUE")
         return value_of(field, text, candidates.values())
     if choice.settings:
-        raise Unresolvable(f"{review.name} is about one value: --take or --set, not both")
+        raise NotPossible(f"{review.name} is about one value: --take or --set, not both")
     return candidates[_writer(review, choice.take)]
 
 
@@ -94,20 +94,18 @@ def _writer(review: AuditedReview, take: str) -> str:
     others = [writer for writer in review.candidates if writer != review.standing]
     if take == "incoming" and len(others) == 1:
         return others[0]
-    raise Unresolvable(
-        f"{take}: {review.name} has values of {', '.join(sorted(review.candidates))}; take one"
-    )
+    raise NotPossible(f"{take}: {review.name} has values of {', '.join(sorted(review.candidates))}; take one")
 
 
 def answer_conflict(conflict: AuditedConflict, choice: Choice, topic_prefix: str, version: int) -> Answer:
     """A replay of the chosen content above the one that stands, or nothing where that is the chosen one.
 
-    Raises ``Unresolvable``, which says what would be right.
+    Raises ``NotPossible``, which says what would be right.
     """
     _check_kind(conflict)
     if conflict.resolution is not None:
         by, why = conflict.resolution.by, conflict.resolution.why
-        raise Unresolvable(f"{conflict.name} was resolved by {by}: {why}")
+        raise NotPossible(f"{conflict.name} was resolved by {by}: {why}")
     winner = getattr(conflict, conflict.winner)
     taken = winner if choice.take is None else _side(conflict, choice.take)
     if taken is winner and not choice.settings:
@@ -120,23 +118,23 @@ def answer_conflict(conflict: AuditedConflict, choice: Choice, topic_prefix: str
 def _check_kind(conflict: AuditedConflict) -> None:
     if conflict.kind is ConflictKind.OWNERSHIP:
         what = conflict.field or conflict.entity_type
-        raise Unresolvable(
+        raise NotPossible(
             f"{conflict.name}: {conflict.arrived.writer} may not write {what}, whatever it says. If it is "
             "right, the owner must write it; if it should be allowed to, change the policy"
         )
     if conflict.kind is ConflictKind.BUSINESS_RULE:
-        raise Unresolvable(
+        raise NotPossible(
             f"{conflict.name}: this breaks the rule {conflict.rule}, and no copy takes it. Correct it at its "
             "owner, or correct it in quarantine and replay it from there"
         )
     if conflict.field:
-        raise Unresolvable(
+        raise NotPossible(
             f"{conflict.name}: {conflict.field} was decided by {conflict.rule}. Where a person is to decide, "
             "there is an open review: syncline conflicts list --open. Else write the right value at a "
             "service that may write it"
         )
     if conflict.kind is not ConflictKind.VERSION:
-        raise Unresolvable(f"{conflict.name}: a conflict of kind {conflict.kind} is decided by its rule")
+        raise NotPossible(f"{conflict.name}: a conflict of kind {conflict.kind} is decided by its rule")
 
 
 def _side(conflict: AuditedConflict, take: str) -> AuditedSide:
@@ -147,14 +145,14 @@ def _side(conflict: AuditedConflict, take: str) -> AuditedSide:
         for each in (conflict.known, conflict.arrived):
             if each.writer == take:
                 return each
-    raise Unresolvable(f"{take}: {conflict.name} has two sides, incoming and stored; take one")
+    raise NotPossible(f"{take}: {conflict.name} has two sides, incoming and stored; take one")
 
 
 def _content(conflict: AuditedConflict, side: AuditedSide) -> Mapping[str, Any]:
     if isinstance(side.value, dict):
         return side.value
     name = "stored" if side is conflict.known else "incoming"
-    raise Unresolvable(
+    raise NotPossible(
         f"{conflict.name}: the content of the side {name} was not kept. Take the other one, with what is "
         "wrong in it set right: --take ... --set field=value"
     )
@@ -166,7 +164,7 @@ def _with_settings(
     fields = dict(content)
     for field, text in settings:
         if field not in fields:
-            raise Unresolvable(f"{field}: {conflict.name} has the fields {', '.join(sorted(fields))}")
+            raise NotPossible(f"{field}: {conflict.name} has the fields {', '.join(sorted(fields))}")
         fields[field] = value_of(field, text, [fields[field]])
     return fields
 
@@ -174,7 +172,7 @@ def _with_settings(
 def value_of(field: str, text: str, alike: Collection[object]) -> object:
     """The text as a value of the kind that the field has: as it is where that is text, else as JSON.
 
-    ``null`` is none in any case. Raises ``Unresolvable``.
+    ``null`` is none in any case. Raises ``NotPossible``.
     """
     if text == "null":
         return None
@@ -184,7 +182,7 @@ def value_of(field: str, text: str, alike: Collection[object]) -> object:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise Unresolvable(f"{field}: {text} is not JSON, as in {orjson.dumps(known[0]).decode()}") from error
+        raise NotPossible(f"{field}: {text} is not JSON, as in {orjson.dumps(known[0]).decode()}") from error
 
 
 def _replay(
@@ -220,9 +218,7 @@ def _policy(conflict: AuditedConflict) -> EntityPolicy:
     for policy in ENTITIES:
         if (policy.type, policy.producer) == (conflict.entity_type, conflict.arrived.writer):
             return policy
-    raise Unresolvable(
-        f"{conflict.name}: {conflict.arrived.writer} writes no {conflict.entity_type} any more"
-    )
+    raise NotPossible(f"{conflict.name}: {conflict.arrived.writer} writes no {conflict.entity_type} any more")
 
 
 def _told(choice: Choice) -> dict[str, Any]:

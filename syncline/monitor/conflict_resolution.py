@@ -9,7 +9,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from syncline.model.change import EntityKey
-from syncline.model.errors import Unresolvable
+from syncline.model.errors import NotPossible
 from syncline.monitor import sql
 from syncline.monitor.audited_conflicts import (
     AuditedConflict,
@@ -38,7 +38,7 @@ class Resolved:
 
 
 def find(connection: Connection, name: str) -> AuditedConflict | AuditedReview:
-    """What the command line calls ``c34`` or ``r12``. Raises ``Unresolvable``."""
+    """What the command line calls ``c34`` or ``r12``. Raises ``NotPossible``."""
     kind, number = name[:1], name[1:]
     found: list[AuditedConflict] | list[AuditedReview] = []
     if number.isascii() and number.isdigit():
@@ -48,12 +48,12 @@ def find(connection: Connection, name: str) -> AuditedConflict | AuditedReview:
         elif kind == "r":
             found = read_reviews(connection, search)
     if not found:
-        raise Unresolvable(f"there is no conflict or review {name}; see: syncline conflicts list")
+        raise NotPossible(f"there is no conflict or review {name}; see: syncline conflicts list")
     return found[0]
 
 
 def resolve(settings: Settings, name: str, choice: Choice) -> Resolved:
-    """Raises ``Unresolvable``, which says what would be right."""
+    """Raises ``NotPossible``, which says what would be right."""
     try:
         with (
             connect(settings.postgres_dsn.get_secret_value(), "syncline-conflicts") as connection,

@@ -67,9 +67,11 @@ class SourceRow:
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """A change that waits for a person."""
+    """A change that waits for a person, or to be replayed."""
 
     id: int
+    state: str
+    """``open`` or ``replaying``."""
     flow: str
     step: str
     error: str
@@ -90,7 +92,8 @@ class Unpublished:
 
     outbox: str
     event_id: str
-    entity: str
+    entity: str | None
+    """``None`` where it is about the document as a whole: a replay or a resolution, from ``sync.outbox``."""
     row_version: int
     occurred_at: datetime
 
@@ -227,7 +230,7 @@ class Explanation:
             ),
             reviews=tuple(each for each in self.reviews if is_within(field, each.field)),
             quarantine=tuple(each for each in self.quarantine if each.entity in {None, *names}),
-            unpublished=tuple(each for each in self.unpublished if each.entity in names),
+            unpublished=tuple(each for each in self.unpublished if each.entity in {None, *names}),
         )
 
 
@@ -314,7 +317,7 @@ def _field(
 def _entity(name: str, facts: Facts) -> EntityExplanation:
     entity, record = facts.entities[name], facts.records.get(name)
     waiting = [
-        f"{_version(each)} waits in quarantine (q{each.id}, {each.step}): {each.reason}"
+        f"{_version(each)} waits in quarantine (entry {each.id}, {each.state}): {each.reason}"
         for each in facts.quarantine
         if each.entity == name
     ]
@@ -377,7 +380,7 @@ def _judge_without_row(name: str, record: CopyRecord | None, facts: Facts) -> tu
     gone = "the source has no such row any more"
     for each in facts.quarantine:
         if each.entity == name and each.is_delete and (each.row_version or 0) >= record.row_version:
-            return Finding.BEHIND, f"{gone}; its delete waits in quarantine (q{each.id})"
+            return Finding.BEHIND, f"{gone}; its delete waits in quarantine (entry {each.id})"
     if any(each.entity == name for each in facts.unpublished):
         return Finding.BEHIND, f"{gone}; its delete is on its way, in the outbox"
     if facts.fresh_until is None:
@@ -389,7 +392,7 @@ def _not_there(name: str, row: SourceRow, facts: Facts, versions: str) -> tuple[
     """Where is the row's version?"""
     for each in facts.quarantine:
         if each.entity == name and each.row_version == row.version and not each.is_delete:
-            return Finding.BEHIND, f"{versions}; it waits in quarantine (q{each.id}): {each.reason}"
+            return Finding.BEHIND, f"{versions}; it waits in quarantine (entry {each.id}): {each.reason}"
     if any(each.entity == name and each.row_version == row.version for each in facts.unpublished):
         return Finding.BEHIND, f"{versions}; it is on its way, in the outbox"
     if facts.fresh_until is None:

@@ -15,6 +15,7 @@ from syncline.monitor.search_sources import SearchSources
 from syncline.monitor.source_rows import read_rows
 from syncline.monitor.sync_records import records_of
 from syncline.monitor.waiting_changes import read_quarantined, read_unpublished
+from syncline.policies import reentry
 from syncline.policies.ownership import SEARCH_ENTITIES
 from syncline.postgres import connect
 from syncline.settings import Settings
@@ -30,11 +31,16 @@ def explain_product(settings: Settings, sku: str) -> Explanation:
         document = _document(settings, sku)
         parts, rows = _sources(settings, sku)
         (looked_at,) = connection.execute("SELECT clock_timestamp()").fetchone() or (datetime.now(UTC),)
-        unpublished = list(read_unpublished(settings.source_dsns, OWNERS.values(), sku))
+        unpublished = list(read_unpublished(settings.outbox_dsns, [*OWNERS.values(), reentry.SCHEMA], sku))
         quarantine = read_quarantined(connection, sku, ROAD)
         records = records_of(document)
         waiting = [entity for each in quarantine if (entity := _entity_of_this(each.entity, sku))]
-        names = {*records, *parts, *waiting, *(each.entity for each in unpublished)}
+        names = {
+            *records,
+            *parts,
+            *waiting,
+            *(each.entity for each in unpublished if each.entity is not None),
+        }
         keys = [EntityKey(*name.split(":", 1)) for name in names]
         conflicts = read_conflicts(connection, Search(flow=FLOW, entities=keys))
     copy = document or {}

@@ -26,12 +26,14 @@ def read_quarantined(connection: Connection, key: str, flows: Sequence[str]) -> 
 
 
 def _quarantined(row: Sequence[Any]) -> Quarantined:
-    id_, flow, step, error, reason, entity, version, position, first_seen, last_seen, count, undecoded = row
+    id_, state, flow, step, error, reason, entity, version, *rest = row
+    position, first_seen, last_seen, count, undecoded = rest
     row_version, op_rank = (version[1], version[2]) if version else (None, OpRank.UPSERT)
     if undecoded is not None and (claimed := claim(undecoded)) is not None:
         entity, row_version, op_rank = claimed
     return Quarantined(
         id=id_,
+        state=state,
         flow=flow,
         step=step,
         error=error,

@@ -7,6 +7,7 @@ import psycopg
 from elasticsearch import Elasticsearch
 from psycopg.types.json import Jsonb
 
+from syncline.policies.reentry import topics_read
 from syncline.policies.subscriptions import CATALOG_SEARCH
 from syncline.settings import Settings
 from tests.changes import NOON_US
@@ -91,6 +92,10 @@ class Shop:
         self._indexed.add(document_id)
         self.client.index(index=self._alias, id=document_id, document=document)
 
+    def forget_at_the_end(self, document_id: str) -> None:
+        """A flow wrote this one."""
+        self._indexed.add(document_id)
+
     def run(self, statement: str, *values: object) -> None:
         self.connection.execute(statement.encode(), values)
 
@@ -118,7 +123,7 @@ class Shop:
 
     def freshness(self, settings: Settings, reached: datetime) -> None:
         """All that was committed before is in the copy, as a worker of the flow said a moment ago."""
-        topics = CATALOG_SEARCH.topics(settings.topic_prefix)
+        topics = topics_read(CATALOG_SEARCH, settings.topic_prefix)
         partitions = [f"{topic}/{number}" for topic in topics for number in range(settings.topic_partitions)]
         self.run(
             "INSERT INTO sync.status (flow, run, worker, state, watermarks)"

@@ -124,7 +124,7 @@ def test_what_waits_in_quarantine_is_told_with_its_reason(shop: Shop, run: Run, 
         "a rule",
     )
     assert found["finding"] == "behind"
-    assert f"it waits in quarantine (q{waiting['id']}): a rule" in found["because"]
+    assert f"it waits in quarantine (entry {waiting['id']}): a rule" in found["because"]
 
 
 def test_a_message_that_was_never_decoded_is_told_too(shop: Shop, run: Run) -> None:

@@ -77,7 +77,19 @@ def price_of(explanation: Explanation) -> tuple[Finding, str]:
 
 def quarantined(version: int, *, is_delete: bool = False, entity: str = PRICE) -> Quarantined:
     return Quarantined(
-        3, "catalog_search", "apply", "Invalid", "a rule", entity, version, is_delete, "t/0@2", NOON, NOON, 1
+        3,
+        "open",
+        "catalog_search",
+        "apply",
+        "Invalid",
+        "a rule",
+        entity,
+        version,
+        is_delete,
+        "t/0@2",
+        NOON,
+        NOON,
+        1,
     )
 
 
@@ -123,7 +135,7 @@ RESTORED = "was the source restored to an earlier point? Then raise its generati
         (
             with_price_row(NEWER, quarantine=[quarantined(9)], fresh_until=LATER + timedelta(1)),
             Finding.BEHIND,
-            f"{VERSIONS}; it waits in quarantine (q3): a rule",
+            f"{VERSIONS}; it waits in quarantine (entry 3): a rule",
         ),
         (
             with_price_row(NEWER, quarantine=[quarantined(8)], fresh_until=LATER + timedelta(1)),
@@ -168,7 +180,7 @@ RESTORED = "was the source restored to an earlier point? Then raise its generati
         (
             with_price_row(None, quarantine=[quarantined(7, is_delete=True)]),
             Finding.BEHIND,
-            "the source has no such row any more; its delete waits in quarantine (q3)",
+            "the source has no such row any more; its delete waits in quarantine (entry 3)",
         ),
         (
             with_price_row(None, unpublished=[Unpublished("pricing.outbox", "e", PRICE, 7, LATER)]),
@@ -259,7 +271,7 @@ def test_waiting_changes_are_told_of_their_entity() -> None:
     )
     [entity] = [each for each in explain(found).entities if each.entity == PRICE]
     assert entity.waiting == (
-        "version 8 waits in quarantine (q3, apply): a rule",
+        "version 8 waits in quarantine (entry 3, open): a rule",
         "version 9 waits in pricing.outbox",
     )
 
