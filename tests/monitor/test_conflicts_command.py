@@ -124,11 +124,12 @@ class Desk:
         [(id_,)] = self.shop.connection.execute(
             """
             INSERT INTO sync.conflicts (
-                flow, kind, entity_type, entity_id, field,
-                known_writer, known_version, known_hash, known_value, arrived_writer, arrived_version, arrived_hash, arrived_value, arrived_event_id, rule, winner
+                flow, kind, entity_type, entity_id, field, rule, winner, arrived_event_id,
+                known_writer, known_version, known_hash, known_value,
+                arrived_writer, arrived_version, arrived_hash, arrived_value
             ) VALUES (
-                'customer_profiles', %s, 'customer', %s, 'email', 'storefront', %s, 'a', '"a@x"',
-                'crm', %s, 'b', '"b@x"', 'event', 'manual', 'known'
+                'customer_profiles', %s, 'customer', %s, 'email', 'manual', 'known', 'event',
+                'storefront', %s, 'a', '"a@x"', 'crm', %s, 'b', '"b@x"'
             ) RETURNING id
             """,
             (kind, CUSTOMER, *(Jsonb([version]) for version in versions)),
