@@ -201,7 +201,7 @@ def test_what_waits_in_the_outboxes(relay: Flow, shop: Shop, connection: psycopg
     shop.sell("S")
     connection.execute("UPDATE pricing.outbox SET occurred_at = occurred_at - interval '5 min'")
     status = relay.status()
-    assert status.waiting == {"catalog": 1, "pricing": 1, "warehouse": 2}
+    assert status.waiting == {"catalog": 1, "pricing": 1, "warehouse": 2, "customers": 0}
     assert 300 <= (status.oldest_waiting_seconds or 0) < 330
 
 
