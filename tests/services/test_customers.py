@@ -121,9 +121,10 @@ def test_a_change_carries_all_columns_but_the_version(database: Database) -> Non
         "marketing_consent": True,
         "consent_at": "2026-01-01T12:00:00.000000Z",
         "notes": None,
-        "field_versions": dict.fromkeys(
-            ("address", "marketing_consent"), {"version": row.version, "at": row.fields["updated_at"]}
-        ),
+        "field_versions": {
+            field: {"version": row.version, "at": row.fields["updated_at"]}
+            for field in ("address", "marketing_consent")
+        },
         "based_on": {},
         "updated_at": row.fields["updated_at"],
     }
