@@ -6,9 +6,7 @@ from typing import Annotated, Any
 
 import orjson
 import typer
-from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Column, Table
 from rich.text import Text
 
 from syncline.model.errors import NotPossible
@@ -55,7 +53,8 @@ def list_entries(
     if not entries:
         console.print("Nothing is there. Next: syncline status")
         return
-    console.print(_table(entries))
+    for entry in entries:
+        console.print(_lines(entry))
     if has_more:
         console.print(f"... and more than these {limit:,}; --limit shows them")
     console.print("Next: syncline quarantine show ID")
@@ -135,30 +134,14 @@ def _field(change: str) -> tuple[str, Any]:
         return field, text
 
 
-def _table(entries: list[Entry]) -> Table:
-    table = Table(
-        Column("id", justify="right"),
-        "state",
-        "flow",
-        "step",
-        "entity",
-        Column("times", justify="right"),
-        "last seen",
-        Column("reason", overflow="fold"),
-        box=SIMPLE,
+def _lines(entry: Entry) -> Text:
+    """An entry in two lines: a table's columns would cut off what tells it apart."""
+    times = "once" if entry.count == 1 else f"{entry.count:,} times"
+    return Text.assemble(
+        (f"{entry.id:>7}  {entry.entity or 'not decoded'}", "bold"),
+        f"  {entry.state}, {entry.flow} {entry.step}, {times}, last {_moment(entry.last_seen)}\n",
+        f"{'':>9}{_shorten(entry.reason)}",
     )
-    for entry in entries:
-        table.add_row(
-            str(entry.id),
-            entry.state,
-            entry.flow,
-            entry.step,
-            Text(entry.entity or "not decoded"),
-            f"{entry.count:,}",
-            _moment(entry.last_seen),
-            Text(_shorten(entry.reason)),
-        )
-    return table
 
 
 def _whole(entry: Entry, content: Content) -> dict[str, Any]:

@@ -403,6 +403,7 @@ class TestNamesOfSteps:
             "catalog_search.confirm",
             "catalog_search.audit.output",
             "catalog_search.quarantine.output",
+            "catalog_search.replayed.output",
         ]
 
     def test_of_the_outbox_relay_are_frozen(self) -> None:

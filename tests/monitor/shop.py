@@ -99,7 +99,9 @@ class Shop:
     def run(self, statement: str, *values: object) -> None:
         self.connection.execute(statement.encode(), values)
 
-    def quarantine(self, entity: str, version: int, op_rank: int = 0, state: str = "open") -> None:
+    def quarantine(
+        self, entity: str, version: int, op_rank: int = 0, state: str = "open", correction: int = 0
+    ) -> None:
         """A change that the flow decoded and then could not use."""
         entity_type, _, entity_id = entity.partition(":")
         self.connection.execute(
@@ -115,7 +117,7 @@ class Shop:
                 state,
                 entity_type,
                 entity_id,
-                Jsonb([1, version, op_rank, 0]),
+                Jsonb([1, version, op_rank, correction]),
                 entity_id.rpartition(":")[2].encode(),
                 f"{entity}{version}".encode(),
             ),

@@ -18,6 +18,7 @@ from syncline.model.latency import LatencyHistogram
 from syncline.model.message import Record
 from syncline.monitor.log_lag import log_lag
 from syncline.monitor.status import FlowStatus, read_status
+from syncline.policies.reentry import topics_read
 from syncline.policies.subscriptions import CATALOG_SEARCH, CUSTOMER_PROFILES
 from syncline.settings import Settings
 from tests.log import Log
@@ -194,7 +195,7 @@ def test_freshness_is_that_of_the_slowest_partition(
     now_us = database_time_us(connection)
     watermarks = {
         f"{topic}/{partition}": now_us
-        for topic in CATALOG_SEARCH.topics(own.topic_prefix)
+        for topic in topics_read(CATALOG_SEARCH, own.topic_prefix)
         for partition in range(own.topic_partitions)
     }
     slowest = next(iter(watermarks))
@@ -213,7 +214,8 @@ def test_freshness_of_relays_that_share_the_outboxes(relay: Flow, connection: ps
     """Whichever relay has a schema now knows the latest; the other's word of it is old."""
     now_us = database_time_us(connection)
     old_us = now_us - 60_000_000
-    relay.row("running", watermarks={"catalog.outbox": now_us, "pricing.outbox": old_us})
+    watermarks = {"catalog.outbox": now_us, "pricing.outbox": old_us, "sync.outbox": now_us}
+    relay.row("running", watermarks=watermarks)
     assert relay.status().freshness_seconds is None
     others = ("pricing", "warehouse", "customers")
     relay.row("running", run=NEXT_RUN, watermarks={f"{schema}.outbox": now_us for schema in others})
@@ -229,7 +231,8 @@ def test_what_waits_in_the_outboxes(relay: Flow, shop: Shop, connection: psycopg
     shop.sell("S")
     connection.execute("UPDATE pricing.outbox SET occurred_at = occurred_at - interval '5 min'")
     status = relay.status()
-    assert status.waiting == {"catalog": 1, "pricing": 1, "warehouse": 2, "customers": 0}
+    expected = {"catalog": 1, "pricing": 1, "warehouse": 2, "customers": 0, "sync": 0}
+    assert status.waiting == expected
     assert 300 <= (status.oldest_waiting_seconds or 0) < 330
 
 

@@ -253,6 +253,43 @@ def test_quarantine_of_another_version_or_settled_explains_nothing(
     assert check(own).differing == 1
 
 
+def test_a_correction_explains_what_the_copy_has_of_it(shop: Shop, own: Settings) -> None:
+    document = shop.sell("S")
+    shop.run("UPDATE pricing.prices SET list_amount = -1")
+    version = shop.entities("S")["price:EUR:S"]["version"][1]
+    document["_sync"]["entities"] = shop.entities("S")
+    document["_sync"]["entities"]["price:EUR:S"]["version"] = [1, version, 0, 1]
+    shop.index(document)
+    assert check(own).differing == 1, "nobody is on record for it"
+    shop.quarantine("price:EUR:S", version, state="replayed", correction=1)
+    report = check(own)
+    assert report.is_clean
+    assert [key.quarantined for key in report.explained_keys] == [("price:EUR:S",)]
+
+
+@pytest.mark.parametrize(
+    ("in_copy", "off", "state"), [(0, 0, "replayed"), (1, -1, "replayed"), (1, 0, "overtaken")]
+)
+def test_a_correction_that_the_copy_does_not_have_explains_nothing(
+    shop: Shop, own: Settings, in_copy: int, off: int, state: str
+) -> None:
+    document = shop.sell("S")
+    shop.run("UPDATE pricing.prices SET list_amount = -1")
+    version = shop.entities("S")["price:EUR:S"]["version"][1]
+    document["_sync"]["entities"] = shop.entities("S")
+    document["_sync"]["entities"]["price:EUR:S"]["version"] = [1, version, 0, in_copy]
+    shop.index(document)
+    shop.quarantine("price:EUR:S", version + off, state=state, correction=1)
+    assert check(own).differing == 1
+
+
+def test_what_is_being_replayed_still_waits(shop: Shop, own: Settings) -> None:
+    shop.index(shop.sell("S"))
+    shop.run("UPDATE pricing.prices SET list_amount = -1")
+    shop.quarantine("price:EUR:S", shop.entities("S")["price:EUR:S"]["version"][1], state="replaying")
+    assert check(own).explained == 1
+
+
 def test_quarantine_explains_its_entity_alone(shop: Shop, own: Settings) -> None:
     document = shop.sell("S")
     document["name"] = "Mug"

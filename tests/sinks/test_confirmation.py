@@ -16,6 +16,7 @@ from sinks.metrics import LatencyCollector
 from sinks.redis_invalidation import Invalidated
 from sinks.status import Report, StatusWriter, record_failure
 from syncline.clock import Clock, system_clock_us
+from syncline.model.change import ReplayOf
 from syncline.model.decision import Applied, Decided, Decision, LaneWatermark, Stamps, Verdict
 from syncline.model.errors import BadCredentials, MissingResource, Refused, Unavailable
 from syncline.model.failure import Failure
@@ -97,6 +98,26 @@ def confirmed(offset: int = 5, decision: Decision = Decision.APPLIED, partition:
     part = part._replace(change=change, routed_at_us=routed, transformed_at_us=transformed)
     stamps = Stamps(started, resolved, validated, delivered)
     return Invalidated(Decided([Applied(part.document_id, [Verdict(part, decision)], 1, stamps)]), gone)
+
+
+def test_a_replay_is_counted_and_how_long_it_lay_in_quarantine_is_no_latency() -> None:
+    first, replayed = confirmed(), confirmed(offset=6)
+    [applied] = replayed.decided.applied
+    [verdict] = applied.verdicts
+    change = verdict.part.change._replace(replay_of=ReplayOf(1, 2))
+    part = verdict.part._replace(change=change)
+    # A document may have both.
+    first.decided.applied[0].verdicts.append(verdict._replace(part=part))
+    told = report_of([first], first.invalidated_at_us + 1_000, clock_offset_us=0)
+    assert told.counts == {"applied": 2}
+    assert set(told.positions.values()) == {6}
+    for step in ("detect", "publish", "log", "route", "window", END_TO_END.name):
+        assert told.histograms[step].total == 1, step
+
+    applied.verdicts[0] = verdict._replace(part=part)
+    told = report_of([replayed], replayed.invalidated_at_us + 1_000, clock_offset_us=0)
+    assert told.counts == {"applied": 1}
+    assert END_TO_END.name not in told.histograms
 
 
 def test_each_step_gets_the_time_that_it_took() -> None:
