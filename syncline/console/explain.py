@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from typing import Annotated
+from uuid import UUID
 
 import orjson
 import typer
@@ -11,6 +12,7 @@ from rich.text import Text
 
 from syncline.console.tables import list_of_facts, narrow_console, shown_time, shown_value, table_of
 from syncline.monitor.audited_conflicts import AuditedConflict, AuditedReview
+from syncline.monitor.customer_explanation import explain_customer
 from syncline.monitor.explanation import (
     EntityExplanation,
     Explanation,
@@ -38,6 +40,16 @@ def product(
 ) -> None:
     """Explain a search document. Exit code 1 when it is different from its sources."""
     _tell(explain_product(Settings.load(), sku), field, as_json=as_json)
+
+
+@app.command()
+def customer(
+    customer_id: Annotated[UUID, typer.Argument(help="The customer's id.")],
+    field: OfField = None,
+    as_json: AsJson = False,
+) -> None:
+    """Explain a customer's profile. Exit code 1 when it is different from its sources."""
+    _tell(explain_customer(Settings.load(), str(customer_id)), field, as_json=as_json)
 
 
 def _tell(found: Explanation, field: str | None, *, as_json: bool) -> None:
@@ -126,9 +138,15 @@ def _field_table(fields: Iterable[FieldExplanation]) -> Table:
             field.field,
             Text(shown_value(field.value) if field.is_in_copy else "nothing"),
             _source_cell(field),
-            Text(field.rule),
+            Text(field.rule + _said(field)),
         )
     return table
+
+
+def _said(field: FieldExplanation) -> str:
+    """What each writer says, where there are several."""
+    said = ", ".join(f"{writer} {shown_value(value)}" for writer, value in field.said.items())
+    return f"; {said}" if said else ""
 
 
 def _source_cell(field: FieldExplanation) -> Text:
@@ -142,7 +160,7 @@ def _computed(found: Explanation) -> Iterable[RenderableType]:
     computed = [field for field in found.fields if len(field.entities) != 1]
     if computed:
         yield Text()
-        yield Text("of several entities, or none", "bold")
+        yield Text("made of several entities, or of none", "bold")
         yield _field_table(computed)
 
 

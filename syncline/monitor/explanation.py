@@ -5,7 +5,7 @@ yet there is told from what was lost: the flow's watermark, the copy, the source
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -92,8 +92,10 @@ class Unpublished:
 
     outbox: str
     event_id: str
+    aggregate_type: str
+    """The last word of the topic that it will go to."""
     entity: str | None
-    """``None`` where it is about the document as a whole: a replay or a resolution, from ``sync.outbox``."""
+    """As the document names it; ``None`` where only what is inside says so: a replay from ``sync.outbox``."""
     row_version: int
     occurred_at: datetime
 
@@ -106,6 +108,10 @@ class MappedField:
     entities: tuple[str, ...]
     owner: str
     rule: str
+    audited_as: str = ""
+    """Its name in the audit; empty where entities are decided as a whole."""
+    said: Mapping[str, Any] = field(default_factory=dict)
+    """By writer, where there are several: its own value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +119,8 @@ class SourceEntity:
     """An entity that contributes, or might."""
 
     owner: str
+    writer: str
+    """The service that speaks of it; the owner, where there is no other."""
     table: str
     row: SourceRow | None
     audited_as: str
@@ -178,6 +186,11 @@ class FieldExplanation:
     source_value: Any
     is_in_copy: bool
     is_in_source: bool
+    said: Mapping[str, Any]
+    """By writer, where there are several: its own value in the copy."""
+    conflicts: tuple[str, ...]
+    reviews: tuple[str, ...]
+    """Names of those below."""
     finding: Finding
 
 
@@ -201,14 +214,15 @@ class Explanation:
     quarantine: tuple[Quarantined, ...]
     unpublished: tuple[Unpublished, ...]
 
-    def of_field(self, field: str) -> "Explanation":
+    def of_field(self, path: str) -> "Explanation":
         """Only what is about this field, or about all below it, as ``prices.EUR``."""
         fields = tuple(
-            each for each in self.fields if each.field == field or each.field.startswith(f"{field}.")
+            each for each in self.fields if each.field == path or each.field.startswith(f"{path}.")
         )
         names = {entity for each in fields for entity in each.entities}
         entities = tuple(each for each in self.entities if each.entity in names)
-        conflicts = {name for each in entities for name in each.conflicts}
+        conflicts = {name for each in fields for name in each.conflicts}
+        reviews = {name for each in fields for name in each.reviews}
         return Explanation(
             document=self.document,
             flow=self.flow,
@@ -223,20 +237,11 @@ class Explanation:
             looked_at=self.looked_at,
             fields=fields,
             entities=entities,
-            conflicts=tuple(
-                each
-                for each in self.conflicts
-                if each.name in conflicts and (not each.field or is_within(field, each.field))
-            ),
-            reviews=tuple(each for each in self.reviews if is_within(field, each.field)),
+            conflicts=tuple(each for each in self.conflicts if each.name in conflicts),
+            reviews=tuple(each for each in self.reviews if each.name in reviews),
             quarantine=tuple(each for each in self.quarantine if each.entity in {None, *names}),
             unpublished=tuple(each for each in self.unpublished if each.entity in {None, *names}),
         )
-
-
-def is_within(field: str, other: str) -> bool:
-    """Whether one of them holds the other, or is it."""
-    return f"{field}.".startswith(f"{other}.") or f"{other}.".startswith(f"{field}.")
 
 
 def worst(findings: Iterable[Finding]) -> Finding:
@@ -248,8 +253,8 @@ def explain(facts: Facts) -> Explanation:
     entities = tuple(_entity(name, facts) for name in sorted(facts.entities))
     findings = {each.entity: each.finding for each in entities}
     fields = tuple(
-        _field(field, mapped, facts, findings)
-        for field, mapped in {**facts.source_fields, **facts.fields}.items()
+        _field(path, mapped, facts, findings)
+        for path, mapped in {**facts.source_fields, **facts.fields}.items()
     )
     finding = worst([*findings.values(), *(each.finding for each in fields)])
     because = _sum_up(fields, entities)
@@ -291,18 +296,17 @@ def _sum_up(fields: Sequence[FieldExplanation], entities: Sequence[EntityExplana
     return f"{', '.join(differing)}: not what the sources make of it" if differing else ""
 
 
-def _field(
-    field: str, mapped: MappedField, facts: Facts, findings: Mapping[str, Finding]
-) -> FieldExplanation:
-    here, there = facts.fields.get(field), facts.source_fields.get(field)
+def _field(path: str, mapped: MappedField, facts: Facts, findings: Mapping[str, Finding]) -> FieldExplanation:
+    here, there = facts.fields.get(path), facts.source_fields.get(path)
     entities = tuple(dict.fromkeys([*(here.entities if here else ()), *(there.entities if there else ())]))
     finding = Finding.EQUAL
     if not _same(here, there):
         finding = worst(findings[entity] for entity in entities)
         if finding is Finding.EQUAL:
             finding = Finding.DIFFERENT
+    audited = {facts.entities[entity].audited_as for entity in entities}
     return FieldExplanation(
-        field=field,
+        field=path,
         owner=mapped.owner,
         rule=mapped.rule,
         entities=entities,
@@ -310,6 +314,13 @@ def _field(
         source_value=there.value if there else None,
         is_in_copy=here is not None,
         is_in_source=there is not None,
+        said=mapped.said,
+        conflicts=tuple(
+            each.name
+            for each in facts.conflicts
+            if each.entity in audited and each.field == mapped.audited_as
+        ),
+        reviews=tuple(each.name for each in facts.reviews if each.field == mapped.audited_as),
         finding=finding,
     )
 
@@ -335,7 +346,11 @@ def _entity(name: str, facts: Facts) -> EntityExplanation:
         because=because,
         record=record,
         row=entity.row,
-        conflicts=tuple(each.name for each in facts.conflicts if each.entity == entity.audited_as),
+        conflicts=tuple(
+            each.name
+            for each in facts.conflicts
+            if each.entity == entity.audited_as and entity.writer in {each.known.writer, each.arrived.writer}
+        ),
         waiting=tuple(waiting),
     )
 
@@ -406,9 +421,9 @@ def _not_there(name: str, row: SourceRow, facts: Facts, versions: str) -> tuple[
 def _content_differs(name: str, facts: Facts) -> bool:
     """Whether any field that this entity alone makes is not what its row says."""
     return any(
-        mapped.entities == (name,) and not _same(facts.fields.get(field), facts.source_fields.get(field))
+        mapped.entities == (name,) and not _same(facts.fields.get(path), facts.source_fields.get(path))
         for fields in (facts.fields, facts.source_fields)
-        for field, mapped in fields.items()
+        for path, mapped in fields.items()
     )
 
 

@@ -81,8 +81,8 @@ def _sources(settings: Settings, sku: str) -> tuple[Parts, dict[str, SourceRow]]
     committed: dict[str, SourceRow] = {}
     for policy in SEARCH_ENTITIES:
         dsn, table = settings.source_dsns[policy.owner], TABLES[policy.type]
-        for slot, row in read_rows(dsn, table, policy.document_column, policy.slot_column, sku).items():
-            committed[entity_of(policy.type, slot, sku)] = row
+        for slot, read in read_rows(dsn, table, policy.document_column, policy.slot_column, sku).items():
+            committed[entity_of(policy.type, slot, sku)] = read.row
     rows: dict[str, SourceRow] = {}
     for entity, part in parts.items():
         dated = committed.get(entity)
@@ -95,7 +95,8 @@ def _sources(settings: Settings, sku: str) -> tuple[Parts, dict[str, SourceRow]]
 
 def _entity(name: str, rows: dict[str, SourceRow]) -> SourceEntity:
     entity_type = name.partition(":")[0]
-    return SourceEntity(OWNERS[entity_type], TABLES[entity_type], rows.get(name), name)
+    owner = OWNERS[entity_type]
+    return SourceEntity(owner, owner, TABLES[entity_type], rows.get(name), name)
 
 
 def _entity_of_this(entity: str | None, sku: str) -> str | None:

@@ -57,5 +57,7 @@ def read_unpublished(dsns: Mapping[str, str], schemas: Iterable[str], key: str) 
                 found = connection.execute(query, {"key": key}).fetchall()
         except psycopg.Error as error:
             raise_typed(error, f"reading {schema}.outbox")
-        for event_id, entity, version, occurred_at in found:
-            yield Unpublished(f"{schema}.outbox", event_id, entity, version, in_utc(occurred_at))
+        for event_id, aggregate_type, entity, version, occurred_at in found:
+            yield Unpublished(
+                f"{schema}.outbox", event_id, aggregate_type, entity, version, in_utc(occurred_at)
+            )

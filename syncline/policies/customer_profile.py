@@ -17,7 +17,7 @@ from syncline.model.errors import Untransformable
 from syncline.model.part import Part
 from syncline.policies.field_conflicts import FieldConflicts, Said
 from syncline.policies.field_history import FieldHistory
-from syncline.policies.field_merge import RESOLUTION, FieldMerge, FieldVersion
+from syncline.policies.field_merge import RESOLUTION, FieldMerge, FieldVersion, Standing
 from syncline.policies.strategies import ConflictPolicy, FieldPolicy
 
 ENTITY_TYPE = "customer"
@@ -85,11 +85,15 @@ class CustomerProfile:
             section[key] = _as_kept(part, part.body)
         return replaced
 
-    def add_up(self, document: Document) -> None:
+    def standing(self, document: Document) -> dict[str, Standing | None]:
+        """What stands of each field of the policy; ``None`` where nobody says anything."""
         candidates = self._candidates(document)
+        return {name: merge.standing(candidates[name]) for name, merge in self._merges.items()}
+
+    def add_up(self, document: Document) -> None:
         reviewed = document["_sync"]["reviewed"]
-        for name, merge in self._merges.items():
-            standing = merge.standing(candidates[name])
+        for name, standing in self.standing(document).items():
+            merge = self._merges[name]
             columns = merge.policy.columns
             if standing is None:
                 document.update(dict.fromkeys(columns))

@@ -73,6 +73,9 @@ def test_a_copy_that_is_right(shop: Shop, run: Run, own: Settings) -> None:
         "source_value": 129_000,
         "is_in_copy": True,
         "is_in_source": True,
+        "said": {},
+        "conflicts": [],
+        "reviews": [],
         "finding": "equal",
     }
     assert field(found, "stock.available")["entities"] == ["stock:W1:S", "stock:W2:S"]

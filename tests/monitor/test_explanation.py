@@ -48,8 +48,8 @@ def facts(**changed: Any) -> Facts:  # noqa: ANN401 - any of the fields
         document_version=1,
         records={PRODUCT: record(5), PRICE: record(7)},
         entities={
-            PRODUCT: SourceEntity("catalog", "catalog.products", SourceRow(5, NOON), PRODUCT),
-            PRICE: SourceEntity("pricing", "pricing.prices", SourceRow(7, NOON), PRICE),
+            PRODUCT: SourceEntity("catalog", "catalog", "catalog.products", SourceRow(5, NOON), PRODUCT),
+            PRICE: SourceEntity("pricing", "pricing", "pricing.prices", SourceRow(7, NOON), PRICE),
         },
         fields=search_fields("SKU-1", content()),
         source_fields=search_fields("SKU-1", content()),
@@ -65,7 +65,7 @@ def facts(**changed: Any) -> Facts:  # noqa: ANN401 - any of the fields
 
 def with_price_row(row: SourceRow | None, **changed: Any) -> Facts:  # noqa: ANN401
     """As ``facts``, with another row of the price, which says something else."""
-    entities = {**facts().entities, PRICE: SourceEntity("pricing", "pricing.prices", row, PRICE)}
+    entities = {**facts().entities, PRICE: SourceEntity("pricing", "pricing", "pricing.prices", row, PRICE)}
     said = {"source_fields": search_fields("SKU-1", content(list_e4=1)), "entities": entities}
     return facts(**{**said, **changed})
 
@@ -143,7 +143,7 @@ RESTORED = "was the source restored to an earlier point? Then raise its generati
             PAST,
         ),
         (
-            with_price_row(NEWER, unpublished=[Unpublished("pricing.outbox", "e", PRICE, 9, LATER)]),
+            with_price_row(NEWER, unpublished=[Unpublished("pricing.outbox", "e", "price", PRICE, 9, LATER)]),
             Finding.BEHIND,
             f"{VERSIONS}; it is on its way, in the outbox",
         ),
@@ -183,7 +183,7 @@ RESTORED = "was the source restored to an earlier point? Then raise its generati
             "the source has no such row any more; its delete waits in quarantine (entry 3)",
         ),
         (
-            with_price_row(None, unpublished=[Unpublished("pricing.outbox", "e", PRICE, 7, LATER)]),
+            with_price_row(None, unpublished=[Unpublished("pricing.outbox", "e", "price", PRICE, 7, LATER)]),
             Finding.BEHIND,
             "the source has no such row any more; its delete is on its way, in the outbox",
         ),
@@ -214,7 +214,7 @@ def test_a_field_that_differs_although_its_entities_are_equal_is_different() -> 
     total = {"stock": {"available": 3, "by_warehouse": {"W1": {"on_hand": 2}, "W2": {"on_hand": 0}}}}
     right = {"stock": {**total["stock"], "available": 2}}
     entities = {
-        name: SourceEntity("warehouse", "warehouse.stock", SourceRow(5, NOON), name)
+        name: SourceEntity("warehouse", "warehouse", "warehouse.stock", SourceRow(5, NOON), name)
         for name in ("stock:W1:SKU-1", "stock:W2:SKU-1")
     }
     explanation = explain(
@@ -267,7 +267,7 @@ def test_waiting_changes_are_told_of_their_entity() -> None:
     found = with_price_row(
         NEWER,
         quarantine=[quarantined(8)],
-        unpublished=[Unpublished("pricing.outbox", "e", PRICE, 9, LATER)],
+        unpublished=[Unpublished("pricing.outbox", "e", "price", PRICE, 9, LATER)],
     )
     [entity] = [each for each in explain(found).entities if each.entity == PRICE]
     assert entity.waiting == (
