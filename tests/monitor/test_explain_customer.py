@@ -1,4 +1,4 @@
-"""``syncline explain customer`` on real servers: rows of several writers, by their outbox through the flow."""
+"""``syncline explain customer`` on real servers: rows of several writers, from their outbox into the copy."""
 
 import uuid
 from collections.abc import Iterator
