@@ -124,7 +124,7 @@ def _entity_table(entity: EntityExplanation, found: Explanation) -> Table:
             f"in {found.copy}",
             f"version {record.row_version}{corrected}{deleted}, committed {shown_time(record.committed_at)}",
         )
-        table.add_row("since", shown_time(record.synced_at))
+        table.add_row("there since", shown_time(record.synced_at))
         table.add_row("event", f"{record.event_id} at {record.position}")
     for waiting in entity.waiting:
         table.add_row("waiting", Text(waiting, "yellow"))
@@ -144,9 +144,9 @@ def _field_table(fields: Iterable[FieldExplanation]) -> Table:
 
 
 def _said(field: FieldExplanation) -> str:
-    """What each writer says, where there are several."""
+    """What each writer says, where several do."""
     said = ", ".join(f"{writer} {shown_value(value)}" for writer, value in field.said.items())
-    return f"; {said}" if said else ""
+    return f"; {said}" if len(field.said) > 1 else ""
 
 
 def _source_cell(field: FieldExplanation) -> Text:

@@ -33,7 +33,8 @@ def customer(
         monkeypatch.setenv(name, value)
     yield Customer(own, connection)
     connection.execute(
-        "TRUNCATE sync.status, sync.reviews, sync.conflicts, sync.outbox, profiles.customer_documents"
+        "TRUNCATE sync.status, sync.reviews, sync.conflicts, sync.quarantine, sync.outbox,"
+        " profiles.customer_documents"
     )
     for table in ("storefront", "crm", "support", "outbox"):
         connection.execute(f"DELETE FROM customers.{table}".encode())
@@ -143,6 +144,7 @@ def test_a_profile_with_a_review_is_explained_field_by_field(customer: Customer)
     )
     nobody = of(found, "entities", f"customer:support:{customer.id}")
     assert nobody["because"] == "neither the source nor the copy has it"
+    assert (len(crm["conflicts"]), nobody["conflicts"]) == (2, [])
 
     told = " ".join(customer.explain("--field", "email").stdout.split())
     assert "open, email:" in told
@@ -163,6 +165,34 @@ def test_a_row_that_is_newer_is_on_its_way(customer: Customer) -> None:
     assert (phone["value"], phone["source_value"], phone["finding"]) == ("1", "2", "behind")
     customer.sync()
     assert customer.explained()["finding"] == "equal"
+
+
+def test_what_waits_in_quarantine_is_told_of_the_writer_on_whose_topic_it_came(customer: Customer) -> None:
+    customer.write("crm", phone="1")
+    customer.sync()
+    version = customer.write("crm", phone="none")
+    customer.connection.execute("DELETE FROM customers.outbox")
+    customer.connection.execute(
+        """
+        INSERT INTO sync.quarantine (
+            flow, step, error, reason, entity_type, entity_id, version, topic, partition, "offset",
+            message_key, headers, fingerprint
+        ) VALUES (
+            'customer_profiles', 'apply', 'Invalid', 'no phone', 'customer', %s, %s, %s, 0, 3, %s, '[]', ''
+        )
+        """,
+        (
+            customer.id,
+            Jsonb([1, version, 0, 0]),
+            f"{customer.settings.topic_prefix}.customers.crm",
+            customer.id.encode(),
+        ),
+    )
+    found = customer.explained()
+    entity = of(found, "entities", f"customer:crm:{customer.id}")
+    assert (entity["finding"], found["finding"]) == ("behind", "behind")
+    assert entity["because"].endswith(f"(entry {found['quarantine'][0]['id']}): no phone")
+    assert of(found, "entities", f"customer:storefront:{customer.id}")["waiting"] == []
 
 
 def test_a_customer_whom_no_service_has_any_more_is_hidden(customer: Customer) -> None:
