@@ -1,7 +1,7 @@
 """A person's answer to a conflict or a review: recorded, and sent to the flow, in one transaction."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -100,10 +100,28 @@ def _is_covered(conflict: AuditedConflict, field: str, covers: dict[str, int]) -
 def _resolve_conflict(connection: Connection, id_: int, choice: Choice, topic_prefix: str) -> Resolved:
     connection.execute(_STATEMENTS["lock_conflict"], {"id": id_})
     [conflict] = read_conflicts(connection, Search(id=id_))
+    if _withdraw_failed_answer(connection, conflict, choice):
+        conflict = replace(conflict, resolution=None)
     version = _next_version(connection)
     answer = answer_conflict(conflict, choice, topic_prefix, version)
     _record(connection, [conflict], answer, choice)
     return Resolved(conflict.name, conflict.flow, _send(connection, answer, version))
+
+
+def _withdraw_failed_answer(connection: Connection, conflict: AuditedConflict, choice: Choice) -> bool:
+    """Whether there was an answer that no copy took: a new one may then be given."""
+    if conflict.resolution is None or "version" not in conflict.resolution.how:
+        return False
+    about = {
+        "flow": conflict.flow,
+        "entity_type": conflict.entity_type,
+        "entity_id": conflict.entity_id,
+        "version": conflict.resolution.how["version"],
+    }
+    withdrawn = connection.execute(
+        _STATEMENTS["withdraw"], {**about, "by": choice.by, "why": f"answered anew: {choice.why}"}
+    )
+    return bool(withdrawn.fetchall())
 
 
 def _next_version(connection: Connection) -> int:

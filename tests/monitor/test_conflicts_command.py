@@ -90,6 +90,9 @@ class Desk:
             "SELECT aggregatetype, aggregateid, type, version, payload FROM sync.outbox ORDER BY seq"
         ).fetchall()
 
+    def quarantined(self) -> list[tuple[str, str, str | None]]:
+        return self.shop.connection.execute("SELECT entity_type, state, why FROM sync.quarantine").fetchall()
+
     def deliver(self) -> None:
         """Bring what is in the outbox to the flow, as the relay does."""
         topic = reentry_topic(self.settings.topic_prefix)
@@ -168,6 +171,22 @@ def test_a_field_of_a_conflict_may_be_set_right(desk: Desk) -> None:
     assert result.exit_code == 0, result.output
     desk.deliver()
     assert desk.list_e4("T") == 155_000
+
+
+def test_an_answer_that_breaks_a_rule_waits_in_quarantine_and_may_be_given_anew(desk: Desk) -> None:
+    name, _, _ = desk.two_prices_of_one_version("W")
+    standing = desk.list_e4("W")
+    desk("resolve", name, "--take", "incoming", "--set", "list_amount=-1", *DECISION)
+    desk.deliver()
+    assert desk.list_e4("W") == standing
+    assert desk.quarantined() == [("price", "open", None)]
+
+    desk.shop.run("DELETE FROM sync.outbox")
+    again = desk("resolve", name, "--take", "incoming", "--set", "list_amount=1.0000", *DECISION)
+    assert again.exit_code == 0, again.output
+    assert desk.quarantined() == [("price", "discarded", "answered anew: she asked them")]
+    desk.deliver()
+    assert desk.list_e4("W") == 10_000
 
 
 def test_to_take_what_stands_closes_the_conflict_and_sends_nothing(desk: Desk) -> None:
@@ -276,7 +295,9 @@ def test_an_answer_waits_for_the_one_before_it_and_then_sees_it(desk: Desk, own:
     name, _, _ = desk.two_prices_of_one_version("V")
     dsn = own.postgres_dsn.get_secret_value()
     with psycopg.connect(dsn) as other, ThreadPoolExecutor(1) as pool:
-        other.execute("UPDATE sync.conflicts SET resolved_at = now(), resolved_by = 'bert', why = 'so'")
+        other.execute(
+            "UPDATE sync.conflicts SET resolved_at = now(), resolved_by = 'bert', why = 'so', resolution = '{}'"
+        )
         answer = pool.submit(resolve, own, name, Choice("incoming", (), "anna", "she asked them"))
         eventually(partial(desk.has_to_wait, "syncline-conflicts"))
         other.commit()
