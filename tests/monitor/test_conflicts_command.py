@@ -296,7 +296,8 @@ def test_an_answer_waits_for_the_one_before_it_and_then_sees_it(desk: Desk, own:
     dsn = own.postgres_dsn.get_secret_value()
     with psycopg.connect(dsn) as other, ThreadPoolExecutor(1) as pool:
         other.execute(
-            "UPDATE sync.conflicts SET resolved_at = now(), resolved_by = 'bert', why = 'so', resolution = '{}'"
+            "UPDATE sync.conflicts"
+            " SET resolved_at = now(), resolved_by = 'bert', why = 'so', resolution = '{}'"
         )
         answer = pool.submit(resolve, own, name, Choice("incoming", (), "anna", "she asked them"))
         eventually(partial(desk.has_to_wait, "syncline-conflicts"))
