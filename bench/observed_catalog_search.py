@@ -15,7 +15,8 @@ import orjson
 from bytewax.dataflow import Dataflow
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
-from dataflows.catalog_search import NAME, build, kafka_source
+from dataflows.catalog_search import NAME, build
+from dataflows.copy_flow import kafka_source
 from sinks.elasticsearch import ElasticsearchStore
 from sinks.status import record_failure
 from sources.kafka import State
@@ -34,7 +35,7 @@ def flow() -> Dataflow:
     dsn = settings.postgres_dsn.get_secret_value()
     stop, health = start(NAME, settings, lambda error: record_failure(NAME, dsn, error))
     observe = Observer(Path(os.environ[OBSERVATIONS]))
-    source = ObservedSource(kafka_source(settings, stop, health.progress), observe)
+    source = ObservedSource(kafka_source(NAME, settings, stop, health.progress), observe)
     store = ElasticsearchStore(settings.elasticsearch_url.get_secret_value(), settings.search_alias)
     return build(settings, source, ObservedStore(store, observe), stop)
 

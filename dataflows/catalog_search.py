@@ -3,14 +3,12 @@
 Run it as ``python -m bytewax.run dataflows.catalog_search -r FOLDER -s 1 -b 0``.
 """
 
-from collections.abc import Callable
-from datetime import timedelta
-
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 from bytewax.inputs import Source
 
-from operators.apply import WindowLimits, apply
+from dataflows.copy_flow import kafka_source, window_limits
+from operators.apply import apply
 from operators.decode import Reentries, decode
 from operators.replays import replays
 from operators.route import route
@@ -23,12 +21,11 @@ from sinks.quarantine import quarantine
 from sinks.redis_invalidation import RedisInvalidation, invalidate
 from sinks.replays import replay_ends
 from sinks.status import record_failure
-from sources.kafka import KafkaSettings, KafkaSource
 from syncline.model.message import Message
 from syncline.model.store import Store
 from syncline.policies.cache_keys import cache_keys
 from syncline.policies.reading import load_policies
-from syncline.policies.reentry import reentry_topic, topics_read
+from syncline.policies.reentry import reentry_topic
 from syncline.policies.search_document import SearchDocument
 from syncline.process import settings_or_exit, start
 from syncline.retrying import hold_place
@@ -43,35 +40,16 @@ def flow() -> Dataflow:
     settings = settings_or_exit()
     dsn = settings.postgres_dsn.get_secret_value()
     stop, health = start(NAME, settings, lambda error: record_failure(NAME, dsn, error))
-    source = kafka_source(settings, stop, health.progress)
+    source = kafka_source(NAME, settings, stop, health.progress)
     store = ElasticsearchStore(settings.elasticsearch_url.get_secret_value(), settings.search_alias, stop)
     # The first change asks too; but that an index is missing is told before there is one.
     hold_place(stop, "asking the store who it is")(store.identity)
     return build(settings, source, store, stop)
 
 
-def kafka_source(settings: Settings, stop: Stop, on_poll: Callable[[], None]) -> KafkaSource:
-    return KafkaSource(
-        KafkaSettings(
-            bootstrap_servers=settings.kafka_bootstrap_servers,
-            group=f"{settings.topic_prefix}-{NAME}",
-            batch_messages=settings.source_batch_messages,
-            poll_ms=settings.source_poll_ms,
-        ),
-        topics_read(load_policies(settings.policies_dir).flow(NAME), settings.topic_prefix),
-        stop,
-        on_poll=on_poll,
-    )
-
-
 def build(settings: Settings, source: Source[Message], store: Store, stop: Stop) -> Dataflow:
     """The flow over any source of messages and any store."""
     dsn = settings.postgres_dsn.get_secret_value()
-    limits = WindowLimits(
-        max_changes=settings.window_max_changes,
-        max_age=timedelta(milliseconds=settings.window_max_age_ms),
-        working_set_bytes=settings.working_set_mib * 1024 * 1024,
-    )
     cache = RedisInvalidation(settings.redis_url.get_secret_value())
 
     policy = load_policies(settings.policies_dir).flow(NAME)
@@ -82,7 +60,9 @@ def build(settings: Settings, source: Source[Message], store: Store, stop: Stop)
     decoded = decode("decode", raw, policy.topics(settings.topic_prefix), reentries)
     wanted = route("route", decoded.oks, policy.subscription)
     documents = transform("transform", wanted, policy)
-    applied = apply("apply", documents.oks, SearchDocument(), policy.rules, store, limits, stop)
+    applied = apply(
+        "apply", documents.oks, SearchDocument(), policy.rules, store, window_limits(settings), stop
+    )
     invalidated = invalidate("invalidate", applied.oks, cache, cache_keys)
     op.output("confirm", op.key_rm("unkey", invalidated), Confirmation(NAME, dsn))
     conflicts = op.merge("conflicts", decoded.conflicts, applied.conflicts)

@@ -85,7 +85,9 @@ class Decode:
         original = message._replace(
             topic=replay.topic, key=replay.key, value=replay.value, headers=replay.headers
         )
-        replay_of = ReplayOf(replay.quarantine_id, replay.version)
+        replay_of = None
+        if replay.quarantine_id is not None:
+            replay_of = ReplayOf(replay.quarantine_id, replay.version)
         try:
             policy = self._policies.get(original.topic)
             if policy is None:

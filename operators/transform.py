@@ -12,6 +12,7 @@ from syncline.model.change import Change, Op, Watermark
 from syncline.model.errors import Untransformable
 from syncline.model.failure import Failure
 from syncline.model.part import Part
+from syncline.policies.customer_profile import resolution_body
 from syncline.policies.policies import FlowPolicy
 
 _LONGEST_VALUE_SHOWN = 80
@@ -21,6 +22,7 @@ class Transform:
     """Maps each change by the rule for its entity's type."""
 
     def __init__(self, policy: FlowPolicy, clock: Clock = system_clock_us) -> None:
+        self._policy = policy
         self._mapping = policy.mapping
         self._policies = {(entity.type, entity.producer): entity for entity in policy.entities}
         self._clock = clock
@@ -40,7 +42,7 @@ class Transform:
         entity_type, entity_id = change.entity
         policy = self._policies.get((entity_type, change.producer))
         if policy is None:
-            return _resolution(change)
+            return self._resolution(change)
         slot, document_id = policy.split_id(entity_id)
         if policy.writer is not None:
             slot, entity_id = policy.writer, f"{policy.writer}:{entity_id}"
@@ -57,16 +59,21 @@ class Transform:
                 return Failure("transform", change.message, problem, change)
         return document_id, f"{entity_type}:{entity_id}", slot, body, change
 
+    def _resolution(self, change: Change) -> "_Unstamped | Failure":
+        """A person's answer: an entity of its own, for each field, beside what the writers say."""
+        entity_type, document_id = change.entity
+        try:
+            body = resolution_body(change.fields, self._policy.conflicts)
+        except ValidationError as problem:
+            return Failure("transform", change.message, Untransformable(_explain(problem)), change)
+        except Untransformable as problem:
+            return Failure("transform", change.message, problem, change)
+        slot = f"resolution:{change.fields['field']}"
+        return document_id, f"{entity_type}:{slot}:{document_id}", slot, body, change
+
 
 _Unstamped = tuple[str, str, str, dict[str, Any] | None, Change]
 """The fields of a part but for the times of its batch, which is not done yet."""
-
-
-def _resolution(change: Change) -> _Unstamped:
-    """A person's answer: an entity of its own, for each field, beside what the writers say."""
-    entity_type, document_id = change.entity
-    slot = f"resolution:{change.fields['field']}"
-    return document_id, f"{entity_type}:{slot}:{document_id}", slot, change.fields, change
 
 
 def _check_identity(change: Change, column: str, expected: str) -> None:

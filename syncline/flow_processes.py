@@ -14,7 +14,7 @@ from typing import IO
 from syncline.model.errors import Misconfigured
 from syncline.settings import Settings
 
-FLOWS: Mapping[str, bool] = {"outbox_relay": False, "catalog_search": True}
+FLOWS: Mapping[str, bool] = {"outbox_relay": False, "catalog_search": True, "customer_profiles": True}
 """The flows that there are, and whether they keep snapshots."""
 
 EPOCH_SECONDS = 1

@@ -1,4 +1,4 @@
-"""What the flows need on the servers before they run: topics, the index, the schema ``sync``, a folder.
+"""What the flows need on the servers before they run: topics, the index, schemas, a folder.
 
 Everything here may be run again; what is there stays as it is, but for the index's mapping, to which
 fields may be added.
@@ -16,6 +16,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 from sinks.elasticsearch import ElasticsearchStore
 from sinks.postgres import install_sync_schema
+from sinks.postgres_documents import install_profiles
 from syncline import policies
 from syncline.kafka import CLIENT_LOG, MAX_RECORD_BYTES, typed
 from syncline.policies.reading import load_policies
@@ -113,6 +114,8 @@ def create_recovery_folder(settings: Settings, flow: str) -> Path:
 
 def provision(settings: Settings) -> None:
     """Create all that the flows need."""
-    install_sync_schema(settings.postgres_dsn.get_secret_value())
+    dsn = settings.postgres_dsn.get_secret_value()
+    install_sync_schema(dsn)
+    install_profiles(dsn)
     create_topics(settings)
     create_search_index(settings)

@@ -66,6 +66,8 @@ ALTER TABLE sync.quarantine
         CHECK (state IN ('open', 'replaying', 'replayed', 'overtaken', 'discarded'));
 CREATE UNIQUE INDEX IF NOT EXISTS quarantine_once ON sync.quarantine (flow, topic, fingerprint);
 CREATE INDEX IF NOT EXISTS quarantine_by_entity ON sync.quarantine (entity_type, entity_id);
+-- By hash, since a key may be longer than what a tree takes.
+CREATE INDEX IF NOT EXISTS quarantine_by_key ON sync.quarantine USING hash (message_key);
 COMMENT ON COLUMN sync.quarantine.headers IS 'pairs of a name and the value''s bytes in hexadecimal';
 COMMENT ON COLUMN sync.quarantine.fingerprint IS
     'digest of the entity, or of key and value where nothing was decoded: what fails again under it is the same row';
@@ -122,7 +124,11 @@ CREATE TABLE IF NOT EXISTS sync.conflicts (
     arrived_event_id text NOT NULL,
     rule             text NOT NULL,
     winner           text NOT NULL CHECK (winner IN ('known', 'arrived')),
-    decided_at       timestamptz NOT NULL DEFAULT clock_timestamp()
+    decided_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    resolved_at      timestamptz,
+    resolved_by      text,
+    why              text,
+    resolution       jsonb
 );
 -- The same two in the other order are the same conflict: after a replay the winner is the one that is known.
 CREATE UNIQUE INDEX IF NOT EXISTS conflicts_once ON sync.conflicts (
@@ -134,7 +140,9 @@ CREATE UNIQUE INDEX IF NOT EXISTS conflicts_once ON sync.conflicts (
         known_writer || known_version::text || known_hash, arrived_writer || arrived_version::text || arrived_hash
     )
 );
+CREATE INDEX IF NOT EXISTS conflicts_by_entity ON sync.conflicts (entity_id, entity_type);
 COMMENT ON COLUMN sync.conflicts.field IS 'empty: the entity as a whole';
+COMMENT ON COLUMN sync.conflicts.resolution IS 'what a person decided after the rule had; null: nobody did';
 
 -- One row for each field of an entity that a person was ever asked about: which of the concurrent values is right?
 CREATE TABLE IF NOT EXISTS sync.reviews (
@@ -149,11 +157,16 @@ CREATE TABLE IF NOT EXISTS sync.reviews (
     document_version bigint NOT NULL,
     opened_at        timestamptz NOT NULL DEFAULT clock_timestamp(),
     told_at          timestamptz NOT NULL DEFAULT clock_timestamp(),
+    resolved_at      timestamptz,
+    resolved_by      text,
+    why              text,
+    resolution       jsonb,
     UNIQUE (flow, entity_type, entity_id, field)
 );
 COMMENT ON COLUMN sync.reviews.candidates IS 'by writer: its newest value, with the version and time of that';
 COMMENT ON COLUMN sync.reviews.standing IS 'the writer whose value the copy shows meanwhile';
 COMMENT ON COLUMN sync.reviews.document_version IS 'of two tellings the one with the higher clock is newer';
+COMMENT ON COLUMN sync.reviews.resolution IS 'the last one sent; the flow closes the review once the copy has it';
 
 -- Where people are told of what waits for them. Only `syncline notify` writes this table and the next.
 CREATE TABLE IF NOT EXISTS sync.notification_targets (

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from syncline.console import config, policies, quarantine, shop, stack
+from syncline.console import config, conflicts, explain, policies, quarantine, shop, stack
 from syncline.console.bench import bench
 from syncline.console.demo import demo
 from syncline.console.notify import notify
@@ -19,6 +19,8 @@ for verb in (demo, setup, run, status, verify, notify, bench):
     app.command()(verb)
 app.add_typer(policies.app, name="policies")
 app.add_typer(config.app, name="config")
+app.add_typer(explain.app, name="explain")
+app.add_typer(conflicts.app, name="conflicts")
 app.add_typer(stack.app, name="stack")
 app.add_typer(shop.app, name="shop")
 app.add_typer(quarantine.app, name="quarantine")

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from sinks import sql
 from sinks.postgres import install_sync_schema
+from sinks.postgres_documents import install_profiles
 from syncline.flow_processes import FLOWS
 from syncline.model.errors import Misconfigured
 from syncline.provision import (
@@ -41,7 +42,7 @@ def setup(
         ),
     ] = False,
 ) -> None:
-    """Create what the flows need on your servers: schema sync, topics, index, recovery folders.
+    """Create what the flows need on your servers: schemas, topics, index, recovery folders.
 
     What is there already stays as it is.
     """
@@ -55,8 +56,10 @@ def setup(
         install_all(settings.source_dsns, notify=not no_notify)
         without = " without NOTIFY" if no_notify else ""
         console.print(f"services: {', '.join(settings.source_dsns)}, with their outboxes{without}")
-    install_sync_schema(settings.postgres_dsn.get_secret_value())
-    console.print("PostgreSQL: schema sync")
+    dsn = settings.postgres_dsn.get_secret_value()
+    install_sync_schema(dsn)
+    install_profiles(dsn)
+    console.print("PostgreSQL: schemas sync and profiles")
     created = create_topics(settings)
     console.print(f"Kafka: {', '.join(topic.topic for topic in topics(settings))} ({len(created)} new)")
     is_new = create_search_index(settings)
@@ -64,13 +67,15 @@ def setup(
     for flow, keeps_snapshots in FLOWS.items():
         if keeps_snapshots:
             console.print(f"recovery folder: {create_recovery_folder(settings, flow)}")
-    console.print("Next: syncline run outbox_relay, and in another shell: syncline run catalog_search")
+    console.print(f"Next, each in a shell of its own: {'; '.join(f'syncline run {flow}' for flow in FLOWS)}")
 
 
 def _print(settings: Settings, *, services: bool, notify: bool) -> None:
     if services:
         typer.echo(f"-- psql, in each source database\n{installation(notify=notify)}")
-    typer.echo(f"-- psql, in the database of SYNCLINE_POSTGRES_DSN\n{statement(sql, 'schema').decode()}")
+    typer.echo("-- psql, in the database of SYNCLINE_POSTGRES_DSN")
+    for schema in ("schema", "profiles"):
+        typer.echo(statement(sql, schema).decode())
     for topic in topics(settings):
         options = " ".join(f"--config {name}={value}" for name, value in (topic.config or {}).items())
         typer.echo(

@@ -78,7 +78,7 @@ def _waiting(flow: FlowStatus) -> str:
     )
     if flow.uncounted_records:
         text += f" and part of {flow.uncounted_records:,} records"
-    return text
+    return text or "-"
 
 
 def _last_minute(flow: FlowStatus) -> str:

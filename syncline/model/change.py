@@ -83,4 +83,9 @@ class Watermark(NamedTuple):
 
 def content_hash(op: str, fields: dict[str, Any]) -> str:
     """A short digest of what a change says, whatever the order of its fields."""
-    return blake2b(orjson.dumps((op, fields), option=orjson.OPT_SORT_KEYS), digest_size=8).hexdigest()
+    return value_hash((op, fields))
+
+
+def value_hash(value: object) -> str:
+    """A short digest of a value's canonical JSON."""
+    return blake2b(orjson.dumps(value, option=orjson.OPT_SORT_KEYS), digest_size=8).hexdigest()

@@ -46,7 +46,8 @@ class DocumentShape(Protocol):
         """Of these parts with what other writers wrote; called once the newest of each entity is in.
 
         ``parts`` are all that came for the document, duplicates and superseded ones too: the first time may
-        have died before its conflicts were told.
+        have died before its conflicts were told. What later conflicts need of them is noted in the document,
+        which is written after this.
         """
         ...
 

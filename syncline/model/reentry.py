@@ -31,10 +31,12 @@ class _Reentry(BaseModel):
 
 
 class Replay(_Reentry):
-    """A message that lay in quarantine, as it came or with corrected fields in its value."""
+    """A message that lay in quarantine, as it came or with corrected fields in its value; or what a person
+    chose of a conflict."""
 
     kind: Literal["replay"]
-    quarantine_id: _PositiveInt64
+    quarantine_id: _PositiveInt64 | None
+    """``None`` where it never lay there."""
     topic: _Text
     key: bytes | None
     value: bytes | None

@@ -21,7 +21,9 @@ class Token(NamedTuple):
     """Names one state of one document, for compare-and-set."""
 
     sequence_number: int
+    """Drawn by the write; no two writes of one term have the same."""
     primary_term: int
+    """Tells apart histories that number their writes anew: terms of a shard, or tables of one name."""
 
 
 class StoredDocument(NamedTuple):

@@ -51,14 +51,14 @@ def read_open_quarantine(dsn: str, flows: Sequence[str]) -> OpenQuarantine:
                     quarantine.add_corrected(entity, version)
                 if waits and entity is not None:
                     quarantine.add(entity, version, op_rank)
-                elif message_value is not None and (claim := _claim(message_value)) is not None:
-                    quarantine.add(*claim)
+                elif message_value is not None and (claimed := claim(message_value)) is not None:
+                    quarantine.add(*claimed)
     except psycopg.Error as error:
         raise_typed(error, "reading sync.quarantine")
     return quarantine
 
 
-def _claim(message_value: bytes) -> tuple[str, int, int] | None:
+def claim(message_value: bytes) -> tuple[str, int, int] | None:
     """What a message that was never decoded says of itself, where it is JSON after all."""
     try:
         payload = json.loads(message_value, parse_int=str, parse_float=str)

@@ -15,13 +15,17 @@ from syncline.monitor.freshness import lowest_watermark_us
 from syncline.monitor.latency_report import read_counts, read_step_latencies
 from syncline.monitor.log_lag import LogLag, log_lag
 from syncline.monitor.servers import ServerAnswer, ask_servers
+from syncline.policies.documents import DOCUMENTS
 from syncline.policies.reading import load_policies
 from syncline.policies.reentry import topics_read
 from syncline.postgres import Connection, connect, raise_typed
 from syncline.settings import Settings
 from syncline.statements import statement
 
-RELAY, SEARCH = "outbox_relay", "catalog_search"
+RELAY = "outbox_relay"
+COPIES = tuple(DOCUMENTS)
+"""Flows that keep a copy."""
+NEVER_RAN = "never ran"
 SIGN_OF_LIFE = timedelta(seconds=10)
 """A worker writes about every second; one that has not for so long is no longer at work."""
 LAST_MINUTE = timedelta(minutes=1)
@@ -103,15 +107,19 @@ def read_status(settings: Settings) -> Status:
 
 def _flows(connection: Connection, settings: Settings, *, kafka_answers: bool) -> list[FlowStatus]:
     now = _now(connection)
-    lives = {flow: _life(connection, flow, now) for flow in (RELAY, SEARCH)}
-    in_kafka = _waiting_in_kafka(settings) if kafka_answers else _Waiting({"Kafka": None}, None)
+    lives = {flow: _life(connection, flow, now) for flow in (RELAY, *COPIES)}
     running = {flow for flow, life in lives.items() if life.state == "running"}
-    search_reached_us = lowest_watermark_us(connection, SEARCH, settings) if SEARCH in running else None
     relay_reached_us = _relay_reached_us(connection, settings, now) if RELAY in running else None
-    return [
-        _flow(connection, RELAY, lives, _waiting_in_outboxes(settings), relay_reached_us, now),
-        _flow(connection, SEARCH, lives, in_kafka, search_reached_us, now),
-    ]
+    flows = [_flow(connection, RELAY, lives, _waiting_in_outboxes(settings), relay_reached_us, now)]
+    for flow in COPIES:
+        if lives[flow].state == NEVER_RAN:
+            # The whole log would count as waiting for a flow that perhaps nobody wants here.
+            waiting = _Waiting({}, None)
+        else:
+            waiting = _waiting_in_kafka(flow, settings) if kafka_answers else _Waiting({"Kafka": None}, None)
+        reached_us = lowest_watermark_us(connection, flow, settings) if flow in running else None
+        flows.append(_flow(connection, flow, lives, waiting, reached_us, now))
+    return flows
 
 
 def _flow(
@@ -175,7 +183,7 @@ def _life(connection: Connection, flow: str, now: datetime) -> _Life:
     if workers:
         last_seen = max(recorded_at for _, _, recorded_at, _, _, _ in workers)
         return _Life("stopped", _utc(last_seen), error, last_error_at)
-    return _Life("never ran", None, None, None)
+    return _Life(NEVER_RAN, None, None, None)
 
 
 def _relay_reached_us(connection: Connection, settings: Settings, now: datetime) -> int | None:
@@ -209,10 +217,9 @@ def _waiting_in_outboxes(settings: Settings) -> _Waiting:
     return _Waiting(changes, min(oldest, default=None))
 
 
-def _waiting_in_kafka(settings: Settings) -> _Waiting:
-    policy = load_policies(settings.policies_dir).flow(SEARCH)
-    topics = topics_read(policy, settings.topic_prefix)
-    lag: LogLag = log_lag(settings.kafka_bootstrap_servers, f"{settings.topic_prefix}-{SEARCH}", topics)
+def _waiting_in_kafka(flow: str, settings: Settings) -> _Waiting:
+    topics = topics_read(load_policies(settings.policies_dir).flow(flow), settings.topic_prefix)
+    lag: LogLag = log_lag(settings.kafka_bootstrap_servers, f"{settings.topic_prefix}-{flow}", topics)
     oldest_us = lag.oldest_commit_us
     oldest = None if oldest_us is None else datetime.fromtimestamp(oldest_us / 1e6, UTC)
     return _Waiting({"Kafka": lag.changes}, oldest, lag.uncounted_records)
@@ -223,8 +230,11 @@ def _next_command(flow: str, lives: dict[str, _Life]) -> str:
     if life.state == "failed":
         kind, _, _ = (life.last_error or "").partition(":")
         return _AFTER_FAILURE.get(kind, "read the flow's log, then: syncline run {flow}").format(flow=flow)
-    idle = _first_not_running((flow, RELAY, SEARCH), lives)
-    return f"syncline run {idle}" if idle else f"syncline verify {SEARCH}"
+    copies = [copy for copy in COPIES if lives[copy].state != NEVER_RAN] or COPIES[:1]
+    if flow in COPIES:
+        copies = [flow]
+    idle = _first_not_running((flow, RELAY, *copies), lives)
+    return f"syncline run {idle}" if idle else f"syncline verify {copies[0]}"
 
 
 def _first_not_running(flows: Iterable[str], lives: dict[str, _Life]) -> str | None:

@@ -5,6 +5,11 @@ from collections.abc import Iterable
 from syncline.model.decision import Applied
 
 
+def customer_cache_keys(documents: Iterable[Applied]) -> set[str]:
+    """The customer's profile."""
+    return {f"customer:{applied.document_id}" for applied in documents}
+
+
 def cache_keys(documents: Iterable[Applied]) -> set[str]:
     """The product's page, the price by itself, and the listings of the product's category, old and new."""
     keys: set[str] = set()

@@ -32,7 +32,7 @@ def of_the_form(error: ErrorDetails, known: Collection[str]) -> str:
         return unknown(str(error["loc"][-1]), "key", known)
     if kind == "missing":
         return "this is missing"
-    if kind == "literal_error":
+    if kind in {"literal_error", "enum"}:
         return f"{given!r} must be one of {error['ctx']['expected'].replace(' or ', ', ')}"
     if kind == "value_error":
         return str(error["ctx"]["error"])

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
 
 from syncline.model.errors import Misconfigured
@@ -11,6 +12,7 @@ from syncline.policies.documents import DOCUMENTS
 from syncline.policies.ownership import EntityPolicy
 from syncline.policies.policy_file import FlowSection, PolicyFile, RuleSection
 from syncline.policies.rules import Rule, Value
+from syncline.policies.strategies import ConflictPolicy, FieldPolicy, Strategy
 from syncline.policies.subscriptions import Subscription, Wish
 
 
@@ -34,6 +36,14 @@ class FlowPolicy:
     @cached_property
     def subscription(self) -> Subscription:
         return Subscription(self.name, {file.entity: Wish.of(file.flows[self.name]) for file in self.files})
+
+    @cached_property
+    def conflicts(self) -> ConflictPolicy:
+        """Of the entity that several services write. Raises ``Misconfigured`` where there is none."""
+        for file in self.files:
+            if file.writers:
+                return _conflict_policy(file)
+        raise Misconfigured(f"no entity of {self.name} names its writers, so there is nothing to merge")
 
     @cached_property
     def mapping(self) -> Mapping[str, Mapper]:
@@ -118,6 +128,22 @@ def entities_of(file: PolicyFile) -> Iterator[EntityPolicy]:
             writer=writer,
             own_topic=topic if topic is None or writer is None else topic.replace("{writer}", writer),
         )
+
+
+def _conflict_policy(file: PolicyFile) -> ConflictPolicy:
+    return ConflictPolicy(
+        fields=tuple(
+            FieldPolicy(
+                name,
+                tuple(field.columns or [name]),
+                tuple(field.writers),
+                field.strategy or Strategy(file.strategy),
+                field.rule,
+            )
+            for name, field in file.fields.items()
+        ),
+        concurrency_window=timedelta(seconds=file.concurrency_window_s or 0),
+    )
 
 
 def _sources(file: PolicyFile, flow: str) -> dict[str, Source]:

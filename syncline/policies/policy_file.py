@@ -9,9 +9,11 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from syncline.policies.columns import TRANSFORMS, ColumnType, function_of
+from syncline.policies.strategies import MergeRule, Strategy
 
-Strategy = Literal["last_write_wins", "merge", "manual"]
 Criticality = Literal["critical", "normal"]
+StrategyName = Annotated[Strategy, Field(strict=False)]
+RuleName = Annotated[MergeRule, Field(strict=False)]
 
 
 class _Section(BaseModel):
@@ -143,12 +145,12 @@ class FieldOwnership(_Section):
 
     writers: Annotated[list[str], Field(min_length=1)]
     columns: list[str] | None = None
-    strategy: Strategy | None = None
-    rule: str | None = None
+    strategy: StrategyName | None = None
+    rule: RuleName | None = None
 
     @model_validator(mode="after")
     def _names_a_rule_where_it_merges(self) -> "FieldOwnership":
-        if (self.strategy == "merge") != (self.rule is not None):
+        if (self.strategy is Strategy.MERGE) != (self.rule is not None):
             raise ValueError('strategy = "merge" and rule = "..." are given together')
         return self
 

@@ -2,10 +2,8 @@
 
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +11,7 @@ import psycopg
 import pytest
 from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig, init_db_dir
-from bytewax.testing import TestingSource, cluster_main, run_main
-from bytewax.visualize import RenderedOperator, to_rendered
-from psycopg import conninfo, sql
+from bytewax.testing import TestingSource
 from pydantic import SecretStr
 from redis import Redis
 
@@ -29,13 +25,20 @@ from syncline.provision import create_search_index, search_index_name
 from syncline.settings import Settings
 from syncline.stopping import Stop
 from tests.changes import change_message, change_of, message, payload, price, product, stock
-
-EPOCH = timedelta(0)
-"""A snapshot after each batch of the source."""
-
-ABORT, EOF = TestingSource.ABORT, TestingSource.EOF
-Item = Message | TestingSource.EOF | TestingSource.ABORT
-Run = Callable[..., None]
+from tests.dataflows.runs import (
+    ABORT,
+    EOF,
+    EPOCH,
+    RUNS,
+    Item,
+    Run,
+    as_a_cluster_of_one,
+    in_one_thread,
+    stateful_steps,
+    with_aborts,
+    with_two_workers,
+)
+from tests.own import own_database
 
 
 @dataclass
@@ -74,16 +77,6 @@ class Servers:
         return self.database.execute(query).fetchall()
 
 
-@contextmanager
-def own_database(settings: Settings, name: str) -> Iterator[str]:
-    server = settings.postgres_dsn.get_secret_value()
-    database = sql.Identifier(name)
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(database))
-        yield conninfo.make_conninfo(server, dbname=name)
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(database))
-
-
 @pytest.fixture
 def servers(settings: Settings, tmp_path: Path) -> Iterator[Servers]:
     prefix = f"test-{uuid.uuid4().hex[:12]}"
@@ -91,7 +84,7 @@ def servers(settings: Settings, tmp_path: Path) -> Iterator[Servers]:
     recovery.mkdir()
     init_db_dir(recovery, 1)  # type: ignore[no-untyped-call]
     recovery_config = RecoveryConfig(str(recovery))  # type: ignore[no-untyped-call]
-    with own_database(settings, prefix) as dsn:
+    with own_database(settings.postgres_dsn.get_secret_value(), prefix) as dsn:
         install_sync_schema(dsn)
         own = settings.model_copy(update={"search_alias": prefix, "postgres_dsn": SecretStr(dsn)})
         create_search_index(own)
@@ -102,25 +95,6 @@ def servers(settings: Settings, tmp_path: Path) -> Iterator[Servers]:
         cache.close()
         store.client.indices.delete(index=search_index_name(own))
         store.close()
-
-
-def in_one_thread(flow: Dataflow, **options: Any) -> None:  # noqa: ANN401 - Bytewax's own
-    run_main(flow, **options)  # type: ignore[no-untyped-call]
-
-
-def as_a_cluster_of_one(flow: Dataflow, **options: Any) -> None:  # noqa: ANN401
-    cluster_main(flow, [], 0, **options)  # type: ignore[no-untyped-call]
-
-
-def with_two_workers(flow: Dataflow, **options: Any) -> None:  # noqa: ANN401
-    cluster_main(flow, [], 0, worker_count_per_proc=2, **options)  # type: ignore[no-untyped-call]
-
-
-RUNS: dict[str, Run] = {
-    "run_main": in_one_thread,
-    "cluster_main": as_a_cluster_of_one,
-    "cluster_main, 2 workers": with_two_workers,
-}
 
 
 def plain(document: Document) -> Document:
@@ -239,10 +213,6 @@ def test_confirmation_counts_each_change_once(servers: Servers) -> None:
     assert sum(counts.values()) == len(log)
     last_states = servers.rows("SELECT state FROM sync.status ORDER BY id DESC LIMIT 1")
     assert last_states == [("stopped",)]
-
-
-def with_aborts(log: Sequence[Item]) -> list[Item]:
-    return [*log[:2], ABORT(), *log[2:7], ABORT(), *log[7:11], ABORT(), ABORT(), *log[11:]]
 
 
 @pytest.mark.parametrize("run", [in_one_thread, as_a_cluster_of_one], ids=["run_main", "cluster_main"])
@@ -367,21 +337,6 @@ def test_the_same_bad_bytes_at_two_places_are_one_row_that_a_replay_does_not_cou
             in_one_thread(servers.flow([each], 1))
 
     assert servers.rows('SELECT "offset", count FROM sync.quarantine') == [(9, 2)]
-
-
-def stateful_steps(flow: Dataflow) -> list[str]:
-    """The ids of a flow's steps that recovery keeps state for, in order."""
-    found: list[str] = []
-
-    def descend(steps: Sequence[RenderedOperator]) -> None:
-        for step in steps:
-            if step.op_type in {"input", "output", "stateful_batch"}:
-                found.append(step.step_id)
-            descend(step.substeps)
-
-    rendered = to_rendered(flow)
-    descend(rendered.substeps)
-    return found
 
 
 class TestNamesOfSteps:

@@ -1,18 +1,21 @@
 """One contract for every store. The twin in memory keeps it too, so tests that use it tell the truth."""
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 
 import orjson
 import pytest
 
 from sinks.elasticsearch import BULK_MAX_BYTES, ElasticsearchStore
+from sinks.postgres_documents import PostgresStore, install_profiles
 from syncline.model.document import Document
 from syncline.model.errors import MissingResource
-from syncline.model.store import Outcome, Store, StoredDocument, Token, Write
+from syncline.model.store import Outcome, Store, StoredDocument, Token, Write, WriteResult
 from syncline.provision import create_search_index, search_index_name
 from syncline.settings import Settings
 from tests.memory_store import MemoryStore
+from tests.own import own_database
 
 MakeStore = Callable[[], Store]
 """Makes another, empty store; the first one made is the test's own."""
@@ -24,25 +27,69 @@ def refuses_text_in_numbers(document: Document) -> str | None:
     return None if isinstance(on_hand, int) else f"failed to parse field [stock.on_hand]: {on_hand}"
 
 
-@pytest.fixture(params=["memory", "elasticsearch"])
+class InProfiles:
+    """These tests' documents in PostgreSQL's store, which has a column for each field of a profile.
+
+    The document lies in ``address`` as it is, and its number in a column that takes no text.
+    """
+
+    def __init__(self, profiles: PostgresStore) -> None:
+        self.profiles = profiles
+
+    def identity(self) -> str:
+        return self.profiles.identity()
+
+    def read(self, document_ids: Sequence[str]) -> Mapping[str, StoredDocument]:
+        ids = {self._profile_id(id_): id_ for id_ in document_ids}
+        return {
+            ids[id_]: StoredDocument(orjson.dumps(stored.document["address"]), stored.token)
+            for id_, stored in self.profiles.read(list(ids)).items()
+        }
+
+    def write(self, writes: Sequence[Write]) -> Sequence[WriteResult]:
+        return self.profiles.write([self._in_profile(write) for write in writes])
+
+    def _in_profile(self, write: Write) -> Write:
+        document = orjson.loads(write.body)
+        number = document["stock"]["on_hand"]
+        consent = None if isinstance(number, int) else number
+        profile = {"address": document, "marketing_consent": consent, "_sync": document["_sync"]}
+        return Write(self._profile_id(write.document_id), orjson.dumps(profile), write.expected)
+
+    def _profile_id(self, document_id: str) -> str:
+        return str(uuid.uuid5(uuid.NAMESPACE_OID, document_id))
+
+
+def make_index(settings: Settings, made: ExitStack) -> Store:
+    own = settings.model_copy(update={"search_alias": f"contract-{uuid.uuid4().hex}"})
+    create_search_index(own)
+    store = ElasticsearchStore(own.elasticsearch_url.get_secret_value(), own.search_alias)
+    made.callback(store.close)
+    made.callback(store.client.indices.delete, index=search_index_name(own))
+    return store
+
+
+def make_table(settings: Settings, made: ExitStack) -> Store:
+    server = settings.postgres_dsn.get_secret_value()
+    dsn = made.enter_context(own_database(server, f"contract-{uuid.uuid4().hex}"))
+    install_profiles(dsn)
+    profiles = PostgresStore(dsn, "tests")
+    made.callback(profiles.close)
+    return InProfiles(profiles)
+
+
+SERVERS = {"elasticsearch": make_index, "postgres": make_table}
+
+
+@pytest.fixture(params=["memory", *SERVERS])
 def make_store(request: pytest.FixtureRequest) -> Iterator[MakeStore]:
     if request.param == "memory":
         yield lambda: MemoryStore(refuses_text_in_numbers, name=uuid.uuid4().hex)
         return
     settings: Settings = request.getfixturevalue("settings")
-    made: list[tuple[ElasticsearchStore, Settings]] = []
-
-    def make() -> Store:
-        own = settings.model_copy(update={"search_alias": f"contract-{uuid.uuid4().hex}"})
-        create_search_index(own)
-        store = ElasticsearchStore(own.elasticsearch_url.get_secret_value(), own.search_alias)
-        made.append((store, own))
-        return store
-
-    yield make
-    for store, own in made:
-        store.client.indices.delete(index=search_index_name(own))
-        store.close()
+    make = SERVERS[request.param]
+    with ExitStack() as made:
+        yield lambda: make(settings, made)
 
 
 @pytest.fixture
@@ -131,7 +178,7 @@ def test_a_document_that_does_not_fit_is_refused_with_a_reason_and_leaves_the_ol
     (result,) = store.write([Write("A", body("A", "many"), token)])
 
     assert (result.outcome, result.token) == (Outcome.REFUSED, None)
-    assert "stock.on_hand" in result.reason
+    assert "many" in result.reason
     stored = store.read(["A"])["A"]
     assert (on_hand(stored), stored.token) == (7, token)
 

@@ -1,10 +1,15 @@
 """A shop whose tables and documents are written by hand: what verification compares."""
 
+from datetime import datetime
 from typing import Any
 
 import psycopg
 from elasticsearch import Elasticsearch
 from psycopg.types.json import Jsonb
+
+from syncline.policies.reentry import topics_read
+from syncline.settings import Settings
+from tests.changes import NOON_US, SEARCH
 
 Document = dict[str, Any]
 
@@ -69,12 +74,26 @@ class Shop:
             """,
             {"sku": sku},
         )
-        return {entity: {"version": [1, version, 0, 0], "hash": "0"} for entity, version in rows}
+        return {
+            entity: {
+                "version": [1, version, 0, 0],
+                "hash": "0",
+                "event_id": f"event-{version}",
+                "origin": f"topic/0@{version}",
+                "committed_at_us": NOON_US,
+                "synced_at_us": NOON_US + 5_000,
+            }
+            for entity, version in rows
+        }
 
     def index(self, document: Document, document_id: str | None = None) -> None:
         document_id = document_id or document["sku"]
         self._indexed.add(document_id)
         self.client.index(index=self._alias, id=document_id, document=document)
+
+    def forget_at_the_end(self, document_id: str) -> None:
+        """A flow wrote this one."""
+        self._indexed.add(document_id)
 
     def run(self, statement: str, *values: object) -> None:
         self.connection.execute(statement.encode(), values)
@@ -88,20 +107,41 @@ class Shop:
             """
             INSERT INTO sync.quarantine (
                 flow, step, state, error, reason, entity_type, entity_id, version,
-                topic, partition, "offset", headers, fingerprint
-            ) VALUES ('catalog_search', 'apply', %s, 'Invalid', 'a rule', %s, %s, %s, 'topic', 0, 0, '[]', %s)
+                topic, partition, "offset", message_key, headers, fingerprint
+            ) VALUES (
+                'catalog_search', 'apply', %s, 'Invalid', 'a rule', %s, %s, %s, 'topic', 0, 0, %s, '[]', %s
+            )
             """,
             (
                 state,
                 entity_type,
                 entity_id,
                 Jsonb([1, version, op_rank, correction]),
+                entity_id.rpartition(":")[2].encode(),
                 f"{entity}{version}".encode(),
             ),
         )
 
+    def freshness(self, settings: Settings, reached: datetime) -> None:
+        """All that was committed before is in the copy, as a worker of the flow said a moment ago."""
+        topics = topics_read(SEARCH, settings.topic_prefix)
+        partitions = [f"{topic}/{number}" for topic in topics for number in range(settings.topic_partitions)]
+        self.run(
+            "INSERT INTO sync.status (flow, run, worker, state, watermarks)"
+            " VALUES ('catalog_search', gen_random_uuid(), '0', 'running', %s)",
+            Jsonb(dict.fromkeys(partitions, int(reached.timestamp() * 1e6))),
+        )
+
     def empty(self) -> None:
-        for table in ("catalog.products", "pricing.prices", "warehouse.stock", "sync.quarantine"):
+        for table in (
+            "catalog.products",
+            "pricing.prices",
+            "warehouse.stock",
+            "sync.quarantine",
+            "sync.conflicts",
+            "sync.reviews",
+            "sync.status",
+        ):
             self.run(f"DELETE FROM {table}")
         for document_id in self._indexed:
             self.client.delete(index=self._alias, id=document_id)

@@ -61,7 +61,7 @@ def test_status_is_narrow_and_says_what_is_next(own: Settings, monkeypatch: pyte
 
 def test_status_for_programs(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     flows = orjson.loads(run(own, monkeypatch, "status", "--json").stdout)["flows"]
-    assert [flow["flow"] for flow in flows] == ["outbox_relay", "catalog_search"]
+    assert [flow["flow"] for flow in flows] == ["outbox_relay", "catalog_search", "customer_profiles"]
 
 
 def test_status_names_the_server_that_is_away(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

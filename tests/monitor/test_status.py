@@ -21,6 +21,7 @@ from syncline.monitor.status import FlowStatus, read_status
 from syncline.policies.reentry import topics_read
 from syncline.settings import Settings
 from tests.changes import SEARCH
+from tests.customers import CUSTOMERS
 from tests.log import Log
 from tests.monitor.shop import Shop
 from tests.own import but
@@ -71,6 +72,12 @@ def search(connection: psycopg.Connection, own: Settings) -> Iterator[Flow]:
 
 
 @pytest.fixture
+def profiles(connection: psycopg.Connection, own: Settings) -> Iterator[Flow]:
+    yield Flow(connection, own, "customer_profiles")
+    connection.execute("TRUNCATE sync.status")
+
+
+@pytest.fixture
 def relay(connection: psycopg.Connection, own: Settings) -> Iterator[Flow]:
     yield Flow(connection, own, "outbox_relay")
     connection.execute("TRUNCATE sync.status")
@@ -80,6 +87,25 @@ def test_never_ran(search: Flow) -> None:
     status = search.status()
     assert (status.state, status.since, status.freshness_seconds) == ("never ran", None, None)
     assert status.next_command == "syncline run catalog_search"
+
+
+def test_a_flow_that_nobody_ever_started_waits_for_nothing_and_nothing_waits_for_it(
+    profiles: Flow, search: Flow, relay: Flow, own: Settings
+) -> None:
+    topic = next(iter(CUSTOMERS.topics(own.topic_prefix)))
+    Log(own.kafka_bootstrap_servers).append([Record(topic, b"S", b"{}", (), 0)])
+    for flow in (search, relay):
+        flow.row("running")
+    status = profiles.status()
+    assert (status.state, status.waiting, status.oldest_waiting_seconds) == ("never ran", {}, None)
+    assert status.next_command == "syncline run customer_profiles"
+    assert relay.status().next_command == "syncline verify catalog_search"
+    profiles.row("stopped", 60)
+    assert profiles.status().waiting == {"Kafka": 1}
+    assert relay.status().next_command == "syncline run customer_profiles"
+    assert search.status().next_command == "syncline verify catalog_search"
+    profiles.row("running", run=NEXT_RUN)
+    assert profiles.status().next_command == "syncline verify customer_profiles"
 
 
 def test_running(search: Flow, relay: Flow) -> None:
@@ -192,8 +218,11 @@ def test_freshness_of_relays_that_share_the_outboxes(relay: Flow, connection: ps
     watermarks = {"catalog.outbox": now_us, "pricing.outbox": old_us, "sync.outbox": now_us}
     relay.row("running", watermarks=watermarks)
     assert relay.status().freshness_seconds is None
-    relay.row("running", run=NEXT_RUN, watermarks={"pricing.outbox": now_us, "warehouse.outbox": now_us})
-    assert (relay.status().freshness_seconds or 0) < 30
+    others = ("pricing", "warehouse", "customers")
+    relay.row("running", run=NEXT_RUN, watermarks={f"{schema}.outbox": now_us for schema in others})
+    freshness = relay.status().freshness_seconds
+    assert freshness is not None
+    assert freshness < 30
 
 
 def test_what_waits_in_the_outboxes(relay: Flow, shop: Shop, connection: psycopg.Connection) -> None:
@@ -203,12 +232,14 @@ def test_what_waits_in_the_outboxes(relay: Flow, shop: Shop, connection: psycopg
     shop.sell("S")
     connection.execute("UPDATE pricing.outbox SET occurred_at = occurred_at - interval '5 min'")
     status = relay.status()
-    assert status.waiting == {"catalog": 1, "pricing": 1, "warehouse": 2, "sync": 0}
+    expected = {"catalog": 1, "pricing": 1, "warehouse": 2, "customers": 0, "sync": 0}
+    assert status.waiting == expected
     assert 300 <= (status.oldest_waiting_seconds or 0) < 330
 
 
 def test_what_waits_in_kafka_are_changes_alone(search: Flow, own: Settings) -> None:
     """Neither watermarks nor the markers of transactions count. An aborted batch does: the flow reads it."""
+    search.row("stopped")
     log = Log(own.kafka_bootstrap_servers)
     topic = next(iter(SEARCH.topics(own.topic_prefix)))
     watermark = Record(topic, None, None, ((envelope.WATERMARK_US, b"1"),), 0)
@@ -303,7 +334,7 @@ def test_a_server_that_is_away_is_named(search: Flow, own: Settings) -> None:
         ("redis", "127.0.0.1:1"),
         ("elasticsearch", "127.0.0.1:1"),
     ]
-    assert len(status.flows) == 2
+    assert len(status.flows) == 3
     assert b"secret" not in orjson.dumps(status)
 
 
@@ -327,7 +358,10 @@ def test_without_postgres_nothing_is_known_of_the_flows(own: Settings) -> None:
     assert b"secret" not in orjson.dumps(status)
 
 
-def test_without_kafka_its_lag_is_unknown(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_kafka_its_lag_is_unknown(
+    search: Flow, own: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search.row("stopped")
     monkeypatch.setattr("syncline.monitor.servers.TIMEOUT_SECONDS", 0.5)
     status = read_status(but(own, kafka_bootstrap_servers="127.0.0.1:1"))
     assert status.flows[1].waiting == {"Kafka": None}

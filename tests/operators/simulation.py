@@ -5,7 +5,7 @@ A :class:`Process` reads a log in batches, hands them to the lanes of the real :
 does: of the lanes that were awake. When the store makes it die, it starts again from a snapshot.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future, wait
 from copy import deepcopy
 from datetime import timedelta
@@ -17,14 +17,14 @@ from operators.deliver import Deliver
 from operators.lanes import LaneBatch, group_by_lane, lane_of
 from operators.window import Window
 from syncline.model.change import Watermark
-from syncline.model.decision import Decided, LaneWatermark
-from syncline.model.document import known
+from syncline.model.decision import Conflict, Decided, LaneWatermark, Review
+from syncline.model.document import Document, DocumentShape, known
 from syncline.model.errors import TransientError
 from syncline.model.part import Part
 from syncline.model.version import Version
-from syncline.policies.search_document import SearchDocument
+from syncline.policies.rules import Rule
 from syncline.stopping import Stop
-from tests.changes import NOON_US, SEARCH
+from tests.changes import NOON_US
 from tests.memory_store import Crash, MemoryStore
 
 PARTITION = "log/0"
@@ -136,6 +136,16 @@ class Snapshot(NamedTuple):
 BEGINNING = Snapshot(0, {})
 
 
+class Copy(NamedTuple):
+    """What the documents of a store are, and which changes they will not have."""
+
+    shape: DocumentShape
+    rules: Mapping[str, Sequence[Rule]]
+    refuses: Callable[[Document], str | None]
+    may_fail: Callable[[Part], bool]
+    """Whether the part breaks a rule or is refused."""
+
+
 class Process:
     """One process of the flow, from its log to the store."""
 
@@ -144,20 +154,22 @@ class Process:
         log: Sequence[Part],
         store: MemoryStore,
         clock: ManualClock,
+        copy: Copy,
         *,
         window_changes: int,
         working_set_bytes: int,
-        may_fail: Callable[[Part], bool],
     ) -> None:
         self.log = log
         self._store = store
         self._clock = clock
         self._window_changes = window_changes
         self._working_set_bytes = working_set_bytes
-        self._may_fail = may_fail
+        self._copy = copy
         self.snapshots = [BEGINNING]
         self.told: set[tuple[str, Rank]] = set()
         """Entity and rank of each change that was told as decided, or as failed."""
+        self.conflicts: list[Conflict] = []
+        self.reviews: list[Review] = []
         self.starts = 0
         self._start(BEGINNING)
 
@@ -168,7 +180,7 @@ class Process:
         self._states = dict(snapshot.lanes)
         self._stop = NoWait()
         deliver = Deliver(self._store, self._working_set_bytes, self._stop)
-        apply = Decide(SearchDocument(), SEARCH.rules, deliver, self._clock)
+        apply = Decide(self._copy.shape, self._copy.rules, deliver, self._clock)
         max_age = timedelta(microseconds=WINDOW_AGE_US)
         self._window = Window(apply, self._window_changes, max_age, self._clock)
         self._crews = LateCrews.of(self._window)
@@ -277,6 +289,8 @@ class Process:
     def _told(self, told: Sequence[Decided]) -> None:
         """What the step tells must be so in the store, now."""
         for decided in told:
+            self.conflicts += decided.conflicts
+            self.reviews += decided.reviews
             for applied in decided.applied:
                 for part, decision, conflict, _ in applied.verdicts:
                     assert part.document_id == applied.document_id
@@ -285,7 +299,7 @@ class Process:
                     self.told.add((part.entity, part.rank))
             for failure in decided.failures:
                 part = next(part for part in self.log if part.change == failure.change)
-                assert self._may_fail(part), f"a good change failed: {failure}"
+                assert self._copy.may_fail(part), f"a good change failed: {failure}"
                 self.told.add((part.entity, part.rank))
             for mark in decided.watermarks:
                 self._watermark_told(mark)
@@ -294,7 +308,8 @@ class Process:
         assert mark.partition == PARTITION
         for part in self.log[: mark.time_us]:
             if lane_of(part.document_id) == mark.lane:
-                assert self._may_fail(part) or self._is_in_effect(part), f"{mark} told too early: {part}"
+                is_settled = self._copy.may_fail(part) or self._is_in_effect(part)
+                assert is_settled, f"{mark} told too early: {part}"
 
     def _is_in_effect(self, part: Part) -> bool:
         """Whether the copy reflects the change, or one that stands above it."""

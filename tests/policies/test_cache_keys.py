@@ -6,7 +6,7 @@ import pytest
 
 from syncline.model.decision import Applied, Decision, Stamps, Verdict
 from syncline.model.part import Part
-from syncline.policies.cache_keys import cache_keys
+from syncline.policies.cache_keys import cache_keys, customer_cache_keys
 from tests.changes import price_part, product_part, stock_part
 
 
@@ -61,3 +61,8 @@ def test_the_keys_of_all_changes_of_all_documents_are_stale() -> None:
         "product:SKU-2",
     }
     assert cache_keys([]) == set()
+
+
+def test_of_customers_each_profile_is_stale() -> None:
+    documents = [applied(product_part(sku=sku)) for sku in ("1", "2")]
+    assert customer_cache_keys(documents) == {"customer:1", "customer:2"}

@@ -1,0 +1,34 @@
+"""What the settings say of every flow that keeps a copy: which log it reads, how much it writes at once."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from operators.apply import WindowLimits
+from sources.kafka import KafkaSettings, KafkaSource
+from syncline.policies.reading import load_policies
+from syncline.policies.reentry import topics_read
+from syncline.settings import Settings
+from syncline.stopping import Stop
+
+
+def kafka_source(flow: str, settings: Settings, stop: Stop, on_poll: Callable[[], None]) -> KafkaSource:
+    """The topics that the flow has subscribed to, and what comes back to it."""
+    return KafkaSource(
+        KafkaSettings(
+            bootstrap_servers=settings.kafka_bootstrap_servers,
+            group=f"{settings.topic_prefix}-{flow}",
+            batch_messages=settings.source_batch_messages,
+            poll_ms=settings.source_poll_ms,
+        ),
+        topics_read(load_policies(settings.policies_dir).flow(flow), settings.topic_prefix),
+        stop,
+        on_poll=on_poll,
+    )
+
+
+def window_limits(settings: Settings) -> WindowLimits:
+    return WindowLimits(
+        max_changes=settings.window_max_changes,
+        max_age=timedelta(milliseconds=settings.window_max_age_ms),
+        working_set_bytes=settings.working_set_mib * 1024 * 1024,
+    )

@@ -1,0 +1,75 @@
+"""What storefront, CRM and support say of a customer, as one profile, in PostgreSQL.
+
+Run it as ``python -m bytewax.run dataflows.customer_profiles -r FOLDER -s 1 -b 0``.
+"""
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+from bytewax.inputs import Source
+
+from dataflows.copy_flow import kafka_source, window_limits
+from operators.apply import apply
+from operators.decode import Reentries, decode
+from operators.replays import replays
+from operators.route import route
+from operators.transform import transform
+from sinks.confirmation import Confirmation
+from sinks.conflict_audit import conflict_audit
+from sinks.postgres import write_rows
+from sinks.postgres_documents import PostgresStore
+from sinks.quarantine import quarantine
+from sinks.redis_invalidation import RedisInvalidation, invalidate
+from sinks.replays import replay_ends
+from sinks.reviews import reviews
+from sinks.status import record_failure
+from syncline.model.message import Message
+from syncline.model.store import Store
+from syncline.policies.cache_keys import customer_cache_keys
+from syncline.policies.customer_profile import CustomerProfile
+from syncline.policies.reading import load_policies
+from syncline.policies.reentry import reentry_topic
+from syncline.process import settings_or_exit, start
+from syncline.retrying import hold_place
+from syncline.settings import Settings
+from syncline.stopping import Stop
+
+NAME = "customer_profiles"
+
+
+def flow() -> Dataflow:
+    """The flow as a process runs it: settings from the environment, ended by signals."""
+    settings = settings_or_exit()
+    dsn = settings.postgres_dsn.get_secret_value()
+    stop, health = start(NAME, settings, lambda error: record_failure(NAME, dsn, error))
+    source = kafka_source(NAME, settings, stop, health.progress)
+    store = PostgresStore(dsn, f"syncline-{NAME}-copy", stop)
+    # The first change asks too; but that the table is missing is told before there is one.
+    hold_place(stop, "asking the store who it is")(store.identity)
+    return build(settings, source, store, stop)
+
+
+def build(settings: Settings, source: Source[Message], store: Store, stop: Stop) -> Dataflow:
+    """The flow over any source of messages and any store."""
+    dsn = settings.postgres_dsn.get_secret_value()
+    cache = RedisInvalidation(settings.redis_url.get_secret_value())
+
+    policy = load_policies(settings.policies_dir).flow(NAME)
+
+    dataflow = Dataflow(NAME)
+    raw = op.input("changes", dataflow, source)
+    reentries = Reentries(reentry_topic(settings.topic_prefix), NAME)
+    decoded = decode("decode", raw, policy.topics(settings.topic_prefix), reentries)
+    wanted = route("route", decoded.oks, policy.subscription)
+    documents = transform("transform", wanted, policy)
+    shape = CustomerProfile(policy.conflicts)
+    applied = apply("apply", documents.oks, shape, policy.rules, store, window_limits(settings), stop)
+    invalidated = invalidate("invalidate", applied.oks, cache, customer_cache_keys)
+    op.output("confirm", op.key_rm("unkey", invalidated), Confirmation(NAME, dsn))
+    conflicts = op.merge("conflicts", decoded.conflicts, applied.conflicts)
+    write_rows("audit", conflicts, conflict_audit(NAME, dsn, stop))
+    write_rows("reviews", applied.reviews, reviews(NAME, dsn, stop))
+    failures = op.merge("bad", decoded.errs, documents.errs, applied.errs)
+    replayed = replays("replays", applied.oks, failures)
+    write_rows("quarantine", replayed.errs, quarantine(NAME, dsn, stop))
+    write_rows("replayed", replayed.ends, replay_ends(NAME, dsn, stop))
+    return dataflow

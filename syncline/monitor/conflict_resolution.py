@@ -1,0 +1,153 @@
+"""A person's answer to a conflict or a review: recorded, and sent to the flow, in one transaction."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from syncline.model.change import EntityKey
+from syncline.model.errors import NotPossible
+from syncline.monitor import sql
+from syncline.monitor.audited_conflicts import (
+    AuditedConflict,
+    AuditedReview,
+    Search,
+    read_conflicts,
+    read_reviews,
+)
+from syncline.monitor.conflict_choice import Answer, Choice, answer_conflict, answer_review
+from syncline.policies.reading import load_policies
+from syncline.postgres import Connection, connect, raise_typed
+from syncline.settings import Settings
+from syncline.statements import named_statements
+
+_STATEMENTS = named_statements(sql, "conflict_resolution")
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """``sent_version`` is that of what was sent to the flow; ``None`` where what is right stands."""
+
+    name: str
+    flow: str
+    sent_version: int | None
+    also_resolved: tuple[str, ...] = ()
+    """Conflicts of the field that the same answer settles."""
+
+
+def find(connection: Connection, name: str) -> AuditedConflict | AuditedReview:
+    """What the command line calls ``c34`` or ``r12``. Raises ``NotPossible``."""
+    kind, number = name[:1], name[1:]
+    found: list[AuditedConflict] | list[AuditedReview] = []
+    if number.isascii() and number.isdigit():
+        search = Search(id=int(number))
+        if kind == "c":
+            found = read_conflicts(connection, search)
+        elif kind == "r":
+            found = read_reviews(connection, search)
+    if not found:
+        raise NotPossible(f"there is no conflict or review {name}; see: syncline conflicts list")
+    return found[0]
+
+
+def resolve(settings: Settings, name: str, choice: Choice) -> Resolved:
+    """Raises ``NotPossible``, which says what would be right."""
+    try:
+        with (
+            connect(settings.postgres_dsn.get_secret_value(), "syncline-conflicts") as connection,
+            connection.transaction(),
+        ):
+            found = find(connection, name)
+            if isinstance(found, AuditedReview):
+                return _resolve_review(connection, found.id, choice)
+            return _resolve_conflict(connection, found.id, choice, settings)
+    except psycopg.Error as error:
+        raise_typed(error, f"resolving {name}")
+
+
+def _resolve_review(connection: Connection, id_: int, choice: Choice) -> Resolved:
+    connection.execute(_STATEMENTS["lock_review"], {"id": id_})
+    [review] = read_reviews(connection, Search(id=id_))
+    version = _next_version(connection)
+    answer = answer_review(review, choice, version, datetime.now(UTC))
+    connection.execute(_STATEMENTS["resolve_review"], {"id": id_, **_on_record(answer, choice)})
+    entity = EntityKey(review.entity_type, review.entity_id)
+    covered = [
+        conflict
+        for conflict in read_conflicts(connection, Search(flow=review.flow, entities=[entity]))
+        if _is_covered(conflict, review.field, answer.how["covers"])
+    ]
+    _record(connection, covered, Answer({**answer.how, "review": review.name}, None), choice)
+    return Resolved(
+        review.name, review.flow, _send(connection, answer, version), tuple(each.name for each in covered)
+    )
+
+
+def _is_covered(conflict: AuditedConflict, field: str, covers: dict[str, int]) -> bool:
+    """Whether it is over this field, between values that the answer has seen, and still nobody's."""
+    return (
+        conflict.field == field
+        and conflict.resolution is None
+        and all(
+            side.version and side.version[-1] <= covers.get(side.writer, 0)
+            for side in (conflict.known, conflict.arrived)
+        )
+    )
+
+
+def _resolve_conflict(connection: Connection, id_: int, choice: Choice, settings: Settings) -> Resolved:
+    entities = load_policies(settings.policies_dir).entities
+    connection.execute(_STATEMENTS["lock_conflict"], {"id": id_})
+    [conflict] = read_conflicts(connection, Search(id=id_))
+    if _withdraw_failed_answer(connection, conflict, choice):
+        conflict = replace(conflict, resolution=None)
+    version = _next_version(connection)
+    answer = answer_conflict(conflict, choice, entities, settings.topic_prefix, version)
+    _record(connection, [conflict], answer, choice)
+    return Resolved(conflict.name, conflict.flow, _send(connection, answer, version))
+
+
+def _withdraw_failed_answer(connection: Connection, conflict: AuditedConflict, choice: Choice) -> bool:
+    """Whether there was an answer that no copy took: a new one may then be given."""
+    if conflict.resolution is None or "version" not in conflict.resolution.how:
+        return False
+    about = {
+        "flow": conflict.flow,
+        "entity_type": conflict.entity_type,
+        "entity_id": conflict.entity_id,
+        "version": conflict.resolution.how["version"],
+    }
+    withdrawn = connection.execute(
+        _STATEMENTS["withdraw"], {**about, "by": choice.by, "why": f"answered anew: {choice.why}"}
+    )
+    return bool(withdrawn.fetchall())
+
+
+def _next_version(connection: Connection) -> int:
+    [(version,)] = connection.execute(_STATEMENTS["next_version"]).fetchall()
+    return int(version)
+
+
+def _record(
+    connection: Connection, conflicts: Iterable[AuditedConflict], answer: Answer, choice: Choice
+) -> None:
+    ids = [conflict.id for conflict in conflicts]
+    connection.execute(_STATEMENTS["resolve_conflicts"], {"ids": ids, **_on_record(answer, choice)})
+
+
+def _on_record(answer: Answer, choice: Choice) -> dict[str, Any]:
+    return {"by": choice.by, "why": choice.why, "how": Jsonb(answer.how)}
+
+
+def _send(connection: Connection, answer: Answer, version: int) -> int | None:
+    if answer.sending is None:
+        return None
+    kind, document_id, payload = answer.sending
+    connection.execute(
+        _STATEMENTS["send"],
+        {"document_id": document_id, "kind": kind, "payload": Jsonb(payload), "version": version},
+    )
+    return version

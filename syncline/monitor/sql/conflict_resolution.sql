@@ -1,0 +1,30 @@
+-- name: lock_review
+SELECT FROM sync.reviews WHERE id = %(id)s FOR UPDATE
+
+-- name: lock_conflict
+SELECT FROM sync.conflicts WHERE id = %(id)s FOR UPDATE
+
+-- name: next_version
+SELECT nextval('sync.versions')
+
+-- name: send
+INSERT INTO sync.outbox (aggregatetype, aggregateid, type, payload, version)
+VALUES ('reentry', %(document_id)s, %(kind)s, %(payload)s, %(version)s)
+
+-- name: resolve_review
+UPDATE sync.reviews
+SET resolved_at = clock_timestamp(), resolved_by = %(by)s, why = %(why)s, resolution = %(how)s
+WHERE id = %(id)s
+
+-- name: resolve_conflicts
+UPDATE sync.conflicts
+SET resolved_at = clock_timestamp(), resolved_by = %(by)s, why = %(why)s, resolution = %(how)s
+WHERE id = ANY (%(ids)s)
+
+-- name: withdraw
+-- An answer that failed on its way waits in quarantine as this correction.
+UPDATE sync.quarantine
+SET state = 'discarded', handled_by = %(by)s, why = %(why)s, handled_at = clock_timestamp()
+WHERE flow = %(flow)s AND entity_type = %(entity_type)s AND entity_id = %(entity_id)s AND state = 'open'
+    AND (version ->> 3)::bigint = %(version)s
+RETURNING id
