@@ -1,7 +1,9 @@
 """The reference for the profiles, on situations whose outcome a person can tell from the rules."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any
 from uuid import uuid4
 
@@ -9,12 +11,14 @@ import pytest
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from syncline.services.customer_shop import CustomerShop
+from syncline.services.customer_workload import ConcurrentEdits, CustomerMix
 from syncline.services.schema import install
 from syncline.settings import Settings
 from syncline.statements import statement
 from tests import acceptance
 from tests.own import own_database
-from tests.services.database import Database
+from tests.services.database import WRITERS, Database
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 NOTHING: dict[str, object] = {
@@ -70,10 +74,14 @@ class Customer:
         self._database.write(writer, f"DELETE FROM customers.{writer} WHERE id = '{self.id}'")
 
     def profile(self) -> dict[str, Any] | None:
-        with self._database.connect() as connection, connection.cursor(row_factory=dict_row) as cursor:
-            profiles = cursor.execute(statement(acceptance, "customer_reference")).fetchall()
-        found = {str(profile.pop("id")): profile for profile in profiles}
-        return found.get(self.id)
+        return profiles(self._database).get(self.id)
+
+
+def profiles(database: Database) -> dict[str, dict[str, Any]]:
+    """By customer."""
+    with database.connect() as connection, connection.cursor(row_factory=dict_row) as cursor:
+        found = cursor.execute(statement(acceptance, "customer_reference")).fetchall()
+    return {str(profile.pop("id")): profile for profile in found}
 
 
 @pytest.fixture
@@ -210,3 +218,29 @@ def test_at_the_same_time_withdrawal_counts(customer: Customer, withdrawn_by: st
     assert customer.profile() == NOTHING | {
         "marketing_consent": False, "consent_at": datetime(2026, 3, 1, tzinfo=UTC)
     }  # fmt: skip
+
+
+def test_of_a_shop_at_work_a_review_is_open_where_the_newest_two_values_are_a_concurrent_pair(
+    database: Database,
+) -> None:
+    database.clear()
+    told: list[ConcurrentEdits] = []
+    CustomerShop(database.dsn, 5, told.append, CustomerMix(concurrent=0.3)).run(1_000_000, changes=1_000)
+    pairs = {(edits.customer_id, edits.field, frozenset(edits.times.items())) for edits in told}
+    values: defaultdict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
+    for writer in WRITERS:
+        rows = database.ask(f"SELECT id::text, field_versions FROM customers.{writer}")
+        for customer_id, field_versions in rows:
+            for field in {"email", "phone"} & field_versions.keys():
+                values[customer_id, field].append((writer, field_versions[field]["at"]))
+    disputed = {
+        (customer_id, field)
+        for (customer_id, field), written in values.items()
+        if (customer_id, field, frozenset(sorted(written, key=itemgetter(1))[-2:])) in pairs
+    }
+    assert len(disputed) > 10
+    assert disputed == {
+        (customer_id, field)
+        for customer_id, profile in profiles(database).items()
+        for field in profile["open_reviews"]
+    }
