@@ -10,9 +10,9 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from syncline.model.change import EntityKey
+from syncline.model.customers import Customer, CustomerColumns, Resolution
 from syncline.model.decision import Candidate, Conflict, Review
 from syncline.model.document import Body, Document, empty_sync_block
-from syncline.model.entities import Customer, CustomerColumns, Resolution
 from syncline.model.errors import Untransformable
 from syncline.model.part import Part
 from syncline.policies.field_conflicts import FieldConflicts, Said
