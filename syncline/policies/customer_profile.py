@@ -104,7 +104,8 @@ class CustomerProfile:
 
     def conflicts(self, document: Document, parts: Iterable[Part]) -> Sequence[Conflict]:
         history = FieldHistory(document["_sync"]["history"])
-        said = [(part, self._said(part)) for part in parts]
+        # The oldest first: what several of them say was brought by the first.
+        said = [(part, self._said(part)) for part in sorted(parts, key=lambda part: part.rank)]
         for part, stated in said:
             for merge, made, _ in stated:
                 history.remember(merge.policy.name, made, part.version.row)
