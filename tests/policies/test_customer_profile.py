@@ -222,6 +222,17 @@ def test_a_later_change_that_only_restates_a_value_does_not_tell_its_conflicts_a
     assert [len(shape.conflicts(document, [part])) for part in parts] == [1, 1, 0]
 
 
+def test_each_field_has_a_review_of_its_own() -> None:
+    steps = [
+        Wrote("storefront", 10, 0, {"email": "ann@a.example", "phone": "1"}),
+        Wrote("crm", 11, 2, {"email": "ann@b.example", "phone": "2"}),
+    ]
+
+    reviews = shape.reviews(made_of(*published(steps)))
+
+    assert [(review.field, review.is_open) for review in reviews] == [("email", True), ("phone", True)]
+
+
 def test_a_review_that_was_ever_open_is_told_as_closed() -> None:
     steps: list[Step] = [
         Wrote("storefront", 10, 0, {"email": "ann@a.example"}),

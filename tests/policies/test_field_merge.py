@@ -81,6 +81,16 @@ def test_heads_that_agree_need_no_review_whatever_the_order_of_their_keys() -> N
     assert (standing.chosen, standing.needs_review) == (one, False)
 
 
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_one_of_three_heads_that_differs_is_enough_for_a_review(order: tuple[int, ...]) -> None:
+    heads = [value("storefront", 1, said="a"), value("crm", 2, said="a"), value("support", 3, said="b")]
+
+    standing = manual.standing([heads[number] for number in order])
+
+    assert standing is not None
+    assert standing.needs_review
+
+
 def test_equal_versions_are_told_apart_by_rank() -> None:
     standing = last.standing([value("support", 7), value("crm", 7)])
 
