@@ -40,7 +40,7 @@ from tests.policies.customer_histories import (
     varied_histories,
 )
 
-HISTORIES = int(os.environ.get("SYNCLINE_HISTORIES", "200"))
+HISTORIES = int(os.environ.get("SYNCLINE_HISTORIES", "400"))
 property_of_histories = settings(
     max_examples=HISTORIES,
     deadline=None,
