@@ -1,6 +1,6 @@
 """The values of the owners' columns, as the outbox's trigger and PostgreSQL write them in JSON."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, TypeVar
 
@@ -20,7 +20,6 @@ E4_DECIMALS = 4
 INT32_MAX = 2**31 - 1
 INT64_MAX = 2**63 - 1
 INT64_BOUND = 2.0**63
-_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 def _none_where_unbounded(value: object) -> object:
@@ -97,14 +96,3 @@ def _as_utc_text(value: object, read: ValidatorFunctionWrapHandler) -> str | Non
 AmountE4 = amount_e4(12, 4)
 UtcText = Annotated[_Moment, WrapValidator(_as_utc_text)]
 """``timestamptz`` as ISO 8601 in UTC, with microseconds and a ``Z``; an open end (``infinity``) is none."""
-
-
-def _as_us(moment: datetime) -> int:
-    return (moment - _EPOCH) // timedelta(microseconds=1)
-
-
-MomentUs = Annotated[AwareDatetime, AfterValidator(_in_utc), AfterValidator(_as_us)]
-"""``timestamptz`` in microseconds since the epoch; an open end is refused."""
-RowVersion = Annotated[int, Field(strict=True, ge=1, lt=2**63)]
-Uuid = Annotated[str, Field(pattern="^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
-"""As PostgreSQL writes it."""

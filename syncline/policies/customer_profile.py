@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from syncline.model.change import EntityKey
-from syncline.model.customer import Customer, CustomerColumns, Resolution
+from syncline.model.customers import Customer, CustomerColumns, Resolution
 from syncline.model.decision import Candidate, Conflict, Review
 from syncline.model.document import Body, Document, empty_sync_block
 from syncline.model.errors import Untransformable
@@ -104,7 +104,8 @@ class CustomerProfile:
 
     def conflicts(self, document: Document, parts: Iterable[Part]) -> Sequence[Conflict]:
         history = FieldHistory(document["_sync"]["history"])
-        said = [(part, self._said(part)) for part in parts]
+        # The oldest first: what several of them say was brought by the first.
+        said = [(part, self._said(part)) for part in sorted(parts, key=lambda part: part.rank)]
         for part, stated in said:
             for merge, made, _ in stated:
                 history.remember(merge.policy.name, made, part.version.row)

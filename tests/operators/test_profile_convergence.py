@@ -40,12 +40,14 @@ from tests.policies.customer_histories import (
     varied_histories,
 )
 
-HISTORIES = int(os.environ.get("SYNCLINE_HISTORIES", "300"))
+HISTORIES = int(os.environ.get("SYNCLINE_HISTORIES", "400"))
 property_of_histories = settings(
     max_examples=HISTORIES,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
+
+property_of_sets = settings(property_of_histories, max_examples=max(HISTORIES // 4, 1))
 
 pytestmark = pytest.mark.timeout(max(180, HISTORIES // 5))
 
@@ -180,17 +182,17 @@ def merged(*batches: Sequence[Part]) -> tuple[dict[str, dict[str, Any]], dict[st
 class TestMergingIsAJoin:
     """Of sets of changes: so any tree of merges over them comes to one profile."""
 
-    @property_of_histories
+    @property_of_sets
     @given(one=varied_histories, other=varied_histories)
     def test_it_is_commutative(self, one: list[Part], other: list[Part]) -> None:
         assert merged(one, other) == merged(other, one)
 
-    @property_of_histories
+    @property_of_sets
     @given(one=varied_histories, two=varied_histories, three=varied_histories)
     def test_it_is_associative(self, one: list[Part], two: list[Part], three: list[Part]) -> None:
         assert merged([*one, *two], three) == merged(one, [*two, *three]) == merged(one, two, three)
 
-    @property_of_histories
+    @property_of_sets
     @given(one=varied_histories, again=st.randoms(use_true_random=False))
     def test_it_is_idempotent(self, one: list[Part], again: random.Random) -> None:
         some = [part for part in one if again.random() < 0.5]

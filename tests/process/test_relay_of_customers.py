@@ -2,8 +2,8 @@
 
 from operators.decode import Decode
 from syncline.model.change import Change, Watermark
-from syncline.policies.ownership import CUSTOMER_ENTITIES, policies_by_topic
 from syncline.settings import Settings
+from tests.customers import CUSTOMERS
 from tests.log import Log
 from tests.process.running import Running
 from tests.services.database import WRITERS, Database
@@ -15,7 +15,7 @@ ID = "6f1c2f0e-9c1b-4d43-8f0e-0c5a0c8f3a11"
 def test_each_writer_speaks_on_its_own_topic_and_all_partitions_hear_how_far_it_is(
     own: Settings, running: Running, database: Database, log: Log
 ) -> None:
-    topics = policies_by_topic(own.topic_prefix, CUSTOMER_ENTITIES)
+    topics = CUSTOMERS.topics(own.topic_prefix)
     decode = Decode(topics)
     seen = {message.position for message in log.read(*topics)}
     for writer in WRITERS:

@@ -1,11 +1,28 @@
-"""The rows of those who write customers, and a person's answer to a review of one."""
+"""The shapes of the rows that several services write of one customer, and of a person's answer to a review.
 
+Columns that a shape does not name are ignored: a writer may add columns at any time.
+"""
+
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Required
 
-from pydantic import ConfigDict, Field, with_config
+from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, with_config
 from typing_extensions import TypedDict  # pydantic takes the standard one from Python 3.12 on
 
-from syncline.model.values import Attributes, MomentUs, RowVersion, UtcText, Uuid
+from syncline.model.values import Attributes, UtcText
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+def _as_us(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+MomentUs = Annotated[AwareDatetime, AfterValidator(_as_us)]
+"""``timestamptz`` in microseconds since the epoch; an open end is refused."""
+RowVersion = Annotated[int, Field(strict=True, ge=1, lt=2**63)]
+Uuid = Annotated[str, Field(pattern="^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+"""As PostgreSQL writes it."""
 
 _ROW = ConfigDict(extra="ignore")
 
