@@ -125,6 +125,7 @@ def scratch(
         catalog_dsn=dsn,
         pricing_dsn=dsn,
         warehouse_dsn=dsn,
+        customers_dsn=dsn,
         redis_url=_with_database(settings.redis_url.get_secret_value()),
         kafka_bootstrap_servers=settings.kafka_bootstrap_servers,
         elasticsearch_url=settings.elasticsearch_url,

@@ -48,6 +48,9 @@ class Settings(BaseSettings):
     catalog_dsn: SecretStr | None = Field(None, description="Source database of the catalog service.")
     pricing_dsn: SecretStr | None = Field(None, description="Source database of the pricing service.")
     warehouse_dsn: SecretStr | None = Field(None, description="Source database of the warehouse service.")
+    customers_dsn: SecretStr | None = Field(
+        None, description="Source database of the three services that write customers."
+    )
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
     elasticsearch_url: SecretStr = SecretStr("http://127.0.0.1:9200")
@@ -133,7 +136,12 @@ class Settings(BaseSettings):
     @property
     def source_dsns(self) -> dict[str, str]:
         """Connection string of each source database, by its schema."""
-        own = {"catalog": self.catalog_dsn, "pricing": self.pricing_dsn, "warehouse": self.warehouse_dsn}
+        own = {
+            "catalog": self.catalog_dsn,
+            "pricing": self.pricing_dsn,
+            "warehouse": self.warehouse_dsn,
+            "customers": self.customers_dsn,
+        }
         return {schema: (dsn or self.postgres_dsn).get_secret_value() for schema, dsn in own.items()}
 
     @property

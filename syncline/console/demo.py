@@ -21,8 +21,9 @@ from syncline.monitor.latency_report import counts, latency_table, step_latencie
 from syncline.monitor.verification import verify
 from syncline.postgres import connect
 from syncline.provision import create_recovery_folder, provision
+from syncline.services.pace import Progress
 from syncline.services.schema import install_all
-from syncline.services.shop import Progress, Shop
+from syncline.services.shop import Shop
 from syncline.settings import Settings
 from syncline.stack.progress import Terminal
 from syncline.stack.stack import Stack

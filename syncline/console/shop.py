@@ -1,4 +1,4 @@
-"""``syncline shop``: the producing services at work, with made-up products or your own."""
+"""``syncline shop``: the producing services at work, with made-up data or your own products."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,31 +9,55 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Column, Table
 
+from syncline.services.customer_shop import CustomerShop
+from syncline.services.customer_workload import ConcurrentEdits
 from syncline.services.loading import Problem, load
-from syncline.services.shop import Progress, Shop
+from syncline.services.pace import Progress
+from syncline.services.shop import Shop
 from syncline.settings import Settings
 from syncline.stopping import Stop, stop_on_signals
 
 app = typer.Typer(help=__doc__, invoke_without_command=True)
 console = Console()
 
+_Rate = Annotated[float, typer.Option(help="Changes a second.")]
+_Seconds = Annotated[float | None, typer.Option(help="How long. Without it or --changes: until Ctrl-C.")]
+_Changes = Annotated[int | None, typer.Option(help="How many changes.")]
+_Seed = Annotated[int, typer.Option(help="The same seed on the same data writes the same rows.")]
+
 
 @app.callback()
 def run(
     context: typer.Context,
-    rate: Annotated[float, typer.Option(help="Changes a second.")] = 100,
-    seconds: Annotated[
-        float | None, typer.Option(help="How long. Without it or --changes: until Ctrl-C.")
-    ] = None,
-    changes: Annotated[int | None, typer.Option(help="How many changes.")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed on the same data writes the same rows.")] = 0,
+    rate: _Rate = 100,
+    seconds: _Seconds = None,
+    changes: _Changes = None,
+    seed: _Seed = 0,
 ) -> None:
     """Commit realistic changes to the catalog, pricing and warehouse databases."""
     if context.invoked_subcommand:
         return
+    _run(Shop(Settings.load().source_dsns, seed), rate, seconds, changes)
+
+
+@app.command(name="customers")
+def run_customers(
+    rate: _Rate = 100, seconds: _Seconds = None, changes: _Changes = None, seed: _Seed = 0
+) -> None:
+    """Commit realistic changes of customers by three services, some of them concurrent edits of one field."""
+    concurrent = 0
+
+    def count(_edits: ConcurrentEdits) -> None:
+        nonlocal concurrent
+        concurrent += 1
+
+    _run(CustomerShop(Settings.load().source_dsns["customers"], seed, count), rate, seconds, changes)
+    console.print(f"{concurrent:,} times two services edited one field without having seen each other.")
+
+
+def _run(shop: Shop | CustomerShop, rate: float, seconds: float | None, changes: int | None) -> None:
     stop = Stop()
     stop_on_signals(stop)
-    shop = Shop(Settings.load().source_dsns, seed)
     with console.status("Committing changes ...") as status:
 
         def tell(progress: Progress) -> None:

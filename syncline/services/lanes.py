@@ -1,8 +1,13 @@
-"""Committing transactions side by side: one thread and one connection a lane, in order within each."""
+"""Committing transactions side by side: one thread a lane, in order within each.
+
+A lane has a connection for each service that writes in it.
+"""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from itertools import groupby
+from operator import attrgetter
 from queue import Full, Queue
 from threading import Event, Thread
 from types import TracebackType
@@ -15,10 +20,15 @@ from psycopg.errors import DeadlockDetected, SerializationFailure
 from syncline.postgres import Connection
 from syncline.services import sql
 from syncline.services.connection import connect_as, errors_by_class
+from syncline.services.customer_workload import WRITERS
 from syncline.services.workload import LANES, Statement, Transaction, schema_of
 from syncline.statements import named_statements
 
-STATEMENTS = named_statements(sql, "shop")
+STATEMENTS = named_statements(sql, "shop") | {
+    f"{name}_{writer}": text.replace(b"{writer}", writer.encode())
+    for name, text in named_statements(sql, "customer_edits").items()
+    for writer in WRITERS
+}
 _ATTEMPTS = 5
 _LOOK_SECONDS = 0.1
 _MOST_AT_ONCE = 20
@@ -47,12 +57,19 @@ def _execute(connection: Connection, statement: Statement) -> psycopg.Cursor[tup
     return connection.execute(STATEMENTS[statement.name], [orjson.dumps(statement.rows).decode()])
 
 
+def _connect(dsn: str, service: str) -> Connection:
+    connection = connect_as(dsn, service)
+    # The planner takes an array of JSON for 100 rows, and would scan a table for them.
+    connection.execute("SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off")
+    return connection
+
+
 class Lanes:
     """The lanes while they run. Leaving the block waits for what was put in; an exception abandons it."""
 
-    def __init__(self, dsns: Mapping[str, str], capacity: int) -> None:
+    def __init__(self, dsns: Mapping[str, str], capacity: int, names: Iterable[str] = LANES) -> None:
         self._failed = Event()
-        self._lanes = {lane: _Lane(dsns[schema_of(lane)], lane, capacity, self._failed) for lane in LANES}
+        self._lanes = {lane: _Lane(dsns[schema_of(lane)], lane, capacity, self._failed) for lane in names}
 
     def __enter__(self) -> Self:
         for lane in self._lanes.values():
@@ -114,14 +131,16 @@ class _Lane(Thread):
 
     def run(self) -> None:
         try:
-            with connect_as(self._dsn, schema_of(self.name)) as connection, errors_by_class():
-                # The planner takes an array of JSON for 100 rows, and would scan a table for them.
-                connection.execute(
-                    "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
-                )
+            with ExitStack() as closing, errors_by_class():
+                connections: dict[str, Connection] = {}
                 while not self._failed.is_set() and (due := self._due()):
-                    statements = [statement for transaction in due for statement in transaction.statements]
-                    self._count(statements, commit(connection, statements))
+                    for service, transactions in groupby(due, attrgetter("service")):
+                        if service not in connections:
+                            connections[service] = closing.enter_context(_connect(self._dsn, service))
+                        statements = [
+                            statement for transaction in transactions for statement in transaction.statements
+                        ]
+                        self._count(statements, commit(connections[service], statements))
         except Exception as error:  # noqa: BLE001 - raised again by `check`, in the thread that waits
             self.error = error
             self._failed.set()

@@ -13,8 +13,8 @@ from syncline.postgres import connect
 from syncline.services import sql
 from syncline.statements import statement
 
-SCHEMAS = ("catalog", "pricing", "warehouse")
-"""The services, each with a schema, a role and an outbox of its own."""
+SCHEMAS = ("catalog", "pricing", "warehouse", "customers")
+"""The services, each with a schema, a role and an outbox of its own. Three more roles write the customers."""
 
 
 def installation(schemas: Iterable[str] = SCHEMAS, *, notify: bool = True) -> str:

@@ -26,7 +26,7 @@ _PRICES_BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Statement(NamedTuple):
-    """One statement of ``sql/shop.sql`` with its rows; no two rows have the same key."""
+    """One statement of ``lanes.STATEMENTS`` with its rows; no two rows have the same key."""
 
     name: str
     entity: str
@@ -39,6 +39,12 @@ class Transaction(NamedTuple):
 
     lane: str
     statements: tuple[Statement, ...]
+    writer: str | None = None
+    """Which service, where several write one schema."""
+
+    @property
+    def service(self) -> str:
+        return self.writer or schema_of(self.lane)
 
     @property
     def size(self) -> int:

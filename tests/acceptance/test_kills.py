@@ -6,7 +6,8 @@ from itertools import groupby
 import pytest
 
 from syncline.flow_processes import FlowProcesses
-from syncline.services.shop import Progress, Shop
+from syncline.services.pace import Progress
+from syncline.services.shop import Shop
 from tests.acceptance.world import Published, World
 from tests.road import Road, port_of
 from tests.waiting import eventually

@@ -91,6 +91,7 @@ def test_a_source_without_a_database_of_its_own_is_in_the_common_one(folder: Pat
         "catalog": "postgresql://common",
         "pricing": "postgresql://pricing",
         "warehouse": "postgresql://common",
+        "customers": "postgresql://common",
     }
 
 

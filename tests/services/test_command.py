@@ -1,6 +1,7 @@
 """``syncline shop``, run as people run it."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -67,3 +68,12 @@ def test_a_database_without_the_services_says_what_to_run(database: Database) ->
     code, _, err = run(database, "--changes", "1")
     assert code == 1
     assert "syncline setup" in err
+
+
+def test_customers_are_edited_by_three_services(database: Database) -> None:
+    code, out, err = run(database, "customers", "--rate", "5000", "--changes", "400", "--seed", "7")
+    assert (code, err) == (0, "")
+    assert "changes/s of the 5,000 asked for" in out
+    assert re.search(r"\b[1-9]\d* times two services edited one field", out)
+    assert len(database.outbox("customers")) >= 400
+    assert database.outbox("catalog") == []

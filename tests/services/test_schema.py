@@ -5,7 +5,7 @@ from psycopg import conninfo, errors
 
 from syncline.model.errors import BadCredentials, Misconfigured, Unavailable
 from syncline.services.schema import SCHEMAS, install, install_all, installation
-from tests.services.database import TABLES, Database
+from tests.services.database import TABLES, WRITERS, Database
 
 INSERTS = {
     "catalog": "INSERT INTO catalog.products (sku) VALUES ('A')",
@@ -50,7 +50,7 @@ def test_services_may_live_in_databases_of_their_own(database: Database) -> None
         connection.execute("DROP DATABASE IF EXISTS pricing_alone WITH (FORCE)")
         connection.execute("CREATE DATABASE pricing_alone")
         alone = conninfo.make_conninfo(database.dsn, dbname="pricing_alone")
-        install_all({"catalog": database.dsn, "pricing": alone, "warehouse": database.dsn})
+        install_all({**dict.fromkeys(SCHEMAS, database.dsn), "pricing": alone})
         with Database(alone) as other:
             schemas = other.ask("SELECT nspname FROM pg_namespace WHERE nspname = ANY (%s)", (list(SCHEMAS),))
         connection.execute("DROP DATABASE pricing_alone WITH (FORCE)")
@@ -58,7 +58,7 @@ def test_services_may_live_in_databases_of_their_own(database: Database) -> None
 
 
 def test_an_unknown_service_is_named() -> None:
-    with pytest.raises(Misconfigured, match=r"'shipping'; there are catalog, pricing, warehouse"):
+    with pytest.raises(Misconfigured, match=r"'shipping'; there are catalog, pricing, warehouse, customers"):
         installation(["shipping"])
 
 
@@ -67,8 +67,8 @@ def test_a_creator_of_roles_can_install_without_being_superuser(database: Databa
         connection.execute("DROP DATABASE IF EXISTS plain WITH (FORCE)")
         connection.execute("DROP ROLE IF EXISTS plain_installer")
         connection.execute("CREATE ROLE plain_installer LOGIN CREATEROLE PASSWORD 'plain'")
-        for schema in SCHEMAS:  # which exist already on this server
-            connection.execute(f"GRANT {schema} TO plain_installer WITH ADMIN OPTION".encode())
+        for role in (*SCHEMAS, *WRITERS):  # which exist already on this server
+            connection.execute(f"GRANT {role} TO plain_installer WITH ADMIN OPTION".encode())
         connection.execute("CREATE DATABASE plain OWNER plain_installer")
         dsn = conninfo.make_conninfo(database.dsn, dbname="plain", user="plain_installer", password="plain")
         try:
@@ -99,9 +99,11 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
         install("postgresql://127.0.0.1:1/shop")
 
 
-@pytest.mark.parametrize("schema", SCHEMAS)
-@pytest.mark.parametrize("other", SCHEMAS)
-def test_a_service_reads_all_and_writes_its_own(database: Database, schema: str, other: str) -> None:
+@pytest.mark.parametrize("schema", TABLES)
+@pytest.mark.parametrize("other", TABLES)
+def test_a_service_of_the_goods_reads_all_and_writes_its_own(
+    database: Database, schema: str, other: str
+) -> None:
     database.write(schema, INSERTS[schema])
     with database.connect(other) as connection:
         assert len(connection.execute(f"SELECT * FROM {schema}.{TABLES[schema]}".encode()).fetchall()) == 1

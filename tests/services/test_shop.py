@@ -10,8 +10,9 @@ from psycopg import conninfo
 from syncline.model.errors import Misconfigured, MissingResource, Refused, Unavailable
 from syncline.services.connection import connect_as
 from syncline.services.lanes import Lanes, commit
+from syncline.services.pace import Progress
 from syncline.services.schema import SCHEMAS
-from syncline.services.shop import Progress, Shop
+from syncline.services.shop import Shop
 from syncline.services.workload import Mix, Statement, Transaction
 from syncline.stopping import Stop
 from tests.services.database import TABLES, Database

@@ -39,21 +39,22 @@ CREATE INDEX IF NOT EXISTS outbox_transaction_id ON outbox (transaction_id);
 CREATE UNIQUE INDEX IF NOT EXISTS outbox_seq ON outbox (seq);
 
 
--- Writes one change, called by triggers that pin the search path. `image` is the row as JSON, `columns` those that the change carries (null: all).
+-- Writes one change, called by triggers that pin the search path. `arguments` are those that `outbox_attach` gave
+-- them, `image` is the row as JSON, `columns` those that the change carries (null: all).
 CREATE OR REPLACE FUNCTION outbox_append(
     source oid, arguments text[], image jsonb, columns text[], change_type text, change_version bigint
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    entity text := arguments[0];
+    entity text := arguments[1];
     id_column text;
 BEGIN
-    FOREACH id_column IN ARRAY arguments[2:] LOOP
+    FOREACH id_column IN ARRAY arguments[3:] LOOP
         entity := entity || ':' || (image ->> id_column);
     END LOOP;
     INSERT INTO outbox (aggregatetype, aggregateid, type, version, payload)
     SELECT
         arguments[0],
-        image ->> arguments[1],
+        image ->> arguments[2],
         change_type,
         change_version,
         jsonb_build_object(
@@ -127,7 +128,7 @@ DECLARE
     predicate text := 'true';
     id_column text;
 BEGIN
-    FOREACH id_column IN ARRAY arguments[2:] LOOP
+    FOREACH id_column IN ARRAY arguments[3:] LOOP
         predicate := predicate || format(' AND %1$I = ($1).%1$I', id_column);
     END LOOP;
     RETURN predicate;
@@ -151,7 +152,7 @@ CREATE OR REPLACE FUNCTION outbox_delete() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
     IF OLD.version <> 0 THEN
-        PERFORM outbox_append(TG_RELID, TG_ARGV, to_jsonb(OLD), TG_ARGV[2:], 'deleted', OLD.version);
+        PERFORM outbox_append(TG_RELID, TG_ARGV, to_jsonb(OLD), TG_ARGV[3:], 'deleted', OLD.version);
     END IF;
     RETURN NULL;
 END
@@ -162,7 +163,7 @@ CREATE OR REPLACE FUNCTION outbox_rekey() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
     IF OLD.version <> 0 THEN
-        PERFORM outbox_append(TG_RELID, TG_ARGV, to_jsonb(OLD), TG_ARGV[2:], 'deleted', OLD.version);
+        PERFORM outbox_append(TG_RELID, TG_ARGV, to_jsonb(OLD), TG_ARGV[3:], 'deleted', OLD.version);
     END IF;
     EXECUTE format(
         'UPDATE %s SET version = 0 WHERE version = 0 AND %s',
@@ -180,11 +181,15 @@ BEGIN
 END
 $$;
 
+-- Of version 0.1: with it there, a call with four arguments would still be to it.
+DROP PROCEDURE IF EXISTS outbox_attach(regclass, text, text, text[]);
+
 -- Makes a table synced. It needs the columns `version bigint` and `updated_at timestamptz`. `id_columns` are
 -- the key, in the order in which the entity's id names them: price:EUR:SKU-1 is {currency, sku}. Changes
 -- travel under `routing_column`, so that what belongs together stays in one partition, in order.
+-- `aggregate_type` names their topic: the entity's type, but where several writers share one entity, the writer.
 CREATE OR REPLACE PROCEDURE outbox_attach(
-    source regclass, entity_type text, routing_column text, id_columns text[]
+    source regclass, entity_type text, routing_column text, id_columns text[], aggregate_type text DEFAULT NULL
 ) LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     -- As text and byte by byte, since the text is what names the entity: 1.0 and 1.00 are two.
@@ -196,7 +201,9 @@ DECLARE
     );
     arguments text := (
         SELECT string_agg(quote_literal(argument), ', ' ORDER BY position)
-        FROM unnest(ARRAY[entity_type, routing_column] || id_columns) WITH ORDINALITY AS a (argument, position)
+        FROM unnest(
+            ARRAY[coalesce(aggregate_type, entity_type), entity_type, routing_column] || id_columns
+        ) WITH ORDINALITY AS a (argument, position)
     );
     definition text;
 BEGIN
