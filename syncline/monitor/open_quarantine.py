@@ -21,6 +21,9 @@ class OpenQuarantine:
     def add(self, entity: str, version: int, op_rank: int) -> None:
         self._versions[entity].add((version, op_rank))
 
+    def has_any(self, entity: str) -> bool:
+        return entity in self._versions
+
     def has_upsert(self, entity: str, version: int) -> bool:
         return (version, OpRank.UPSERT) in self._versions.get(entity, ())
 

@@ -1,4 +1,4 @@
-"""Customers edited by three services at once, through PostgreSQL, relay and Kafka, with the flow killed twice.
+"""Customers edited by three services at once, by way of PostgreSQL, relay and Kafka; the flow killed twice.
 
 Each profile is what the rules make of the tables, and each pair of concurrent edits is told once.
 """
@@ -10,11 +10,12 @@ import pytest
 from psycopg.rows import dict_row
 
 from syncline.flow_processes import FlowProcesses
+from syncline.monitor import sql as monitor_sql
+from syncline.monitor.verification import verify
 from syncline.services.customer_shop import CustomerShop
 from syncline.services.customer_workload import ConcurrentEdits
 from syncline.services.pace import Progress
 from syncline.statements import statement
-from tests import acceptance
 from tests.acceptance.world import World
 
 NAME = "customer_profiles"
@@ -43,7 +44,7 @@ def profiles(world: World) -> dict[str, dict[str, Any]]:
 def reference(world: World) -> dict[str, dict[str, Any]]:
     """What the rules make of the tables as they stand, by plain SQL."""
     with world.database() as connection, connection.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute(statement(acceptance, "customer_reference")).fetchall()
+        rows = cursor.execute(statement(monitor_sql, "customer_profiles"), {"ids": None}).fetchall()
     return {str(row["id"]): row for row in rows}
 
 
@@ -88,6 +89,9 @@ def test_profiles_are_those_of_the_reference_and_each_concurrent_pair_is_audited
     assert found.keys() == expected.keys()
     assert {id_: (found[id_], row) for id_, row in expected.items() if found[id_] != row} == {}
     assert len(found) > CHANGES // 50
+    report = verify(NAME, shop_world.settings)
+    assert report.is_clean, report.differing_keys
+    assert report.equal == report.compared >= len(expected) == report.in_source
     pairs = Counter((edits.customer_id, edits.field, frozenset(edits.values)) for edits in concurrent)
     assert audited(shop_world) == pairs
     assert pairs.total() > CHANGES // 50

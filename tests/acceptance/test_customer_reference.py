@@ -9,10 +9,10 @@ import pytest
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from syncline.monitor import sql as monitor_sql
 from syncline.services.schema import install
 from syncline.settings import Settings
 from syncline.statements import statement
-from tests import acceptance
 from tests.own import own_database
 from tests.services.database import Database
 
@@ -71,7 +71,7 @@ class Customer:
 
     def profile(self) -> dict[str, Any] | None:
         with self._database.connect() as connection, connection.cursor(row_factory=dict_row) as cursor:
-            profiles = cursor.execute(statement(acceptance, "customer_reference")).fetchall()
+            profiles = cursor.execute(statement(monitor_sql, "customer_profiles"), {"ids": None}).fetchall()
         found = {str(profile.pop("id")): profile for profile in profiles}
         return found.get(self.id)
 
