@@ -3,7 +3,10 @@
 This is the fastest way in for batches of this size, and the lightest on the client.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from socket import SHUT_RDWR, socket
 from typing import Any, TypeVar
 
 import bytewax.operators as op
@@ -13,6 +16,7 @@ from bytewax.dataflow import Stream, operator
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from sinks import sql
+from syncline.asking import Asking
 from syncline.postgres import Connection, connect, raise_typed
 from syncline.retrying import hold_place
 from syncline.statements import statement
@@ -30,7 +34,7 @@ class PostgresWriter:
     def __init__(self, dsn: str, statement_name: str, application_name: str) -> None:
         self._dsn = dsn
         self._statement = statement(sql, statement_name)
-        self._doing = f"writing to sync.{statement_name}"
+        self.doing = f"writing to sync.{statement_name}"
         self._application_name = application_name
         self._connection: Connection | None = None
 
@@ -43,7 +47,7 @@ class PostgresWriter:
                     connection.execute(self._statement, (array.decode(),))
         except psycopg.Error as error:
             self.close()
-            raise_typed(error, self._doing)
+            raise_typed(error, self.doing)
 
     def time_us(self) -> int:
         """The database's clock, in microseconds since the epoch."""
@@ -58,15 +62,18 @@ class PostgresWriter:
             raise_typed(error, "asking PostgreSQL for the time")
         return int(time_us)
 
-    def write_or_hold(self, rows: Sequence[Row], stop: Stop) -> None:
-        """Write all rows, and hold the place while the server is away."""
-        hold_place(stop, self._doing)(self.write, rows)
-
     def connect(self) -> Connection:
         """The connection, opened where there is none."""
         if self._connection is None:
             self._connection = connect(self._dsn, self._application_name)
         return self._connection
+
+    def let_go(self) -> None:
+        """Cut the connection under a statement that is not answered: whoever waits for it gets an error."""
+        connection = self._connection
+        if connection is not None and not connection.closed:
+            with socket(fileno=os.dup(connection.fileno())) as wire:
+                wire.shutdown(SHUT_RDWR)
 
     def close(self) -> None:
         if self._connection is not None:
@@ -93,7 +100,8 @@ _ONLY_PART = "postgres"
 
 
 class PostgresSink(FixedPartitionedSink[X, None]):
-    """Writes each item as a row, and holds the flow's place while it cannot: nothing is dropped.
+    """Writes each item as a row, and holds the flow's place while it cannot: nothing is dropped. A stop lets
+    go of a server that hangs.
 
     A partitioned sink, since recovery waits for its writes; it holds nothing between them.
     """
@@ -102,6 +110,7 @@ class PostgresSink(FixedPartitionedSink[X, None]):
         self._writer = writer
         self._row = row
         self._stop = stop
+        self._asking = Asking(stop)
 
     def list_parts(self) -> list[str]:
         return [_ONLY_PART]
@@ -110,9 +119,11 @@ class PostgresSink(FixedPartitionedSink[X, None]):
         return _Partition(self)
 
     def write(self, items: Iterable[X]) -> None:
-        self._writer.write_or_hold([self._row(item) for item in items], self._stop)
+        rows = [self._row(item) for item in items]
+        hold_place(self._stop, self._writer.doing)(self._asking, partial(self._writer.write, rows))
 
     def close(self) -> None:
+        self._asking.close()
         self._writer.close()
 
 

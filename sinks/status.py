@@ -5,7 +5,7 @@ Fire and forget: a row that cannot be written now is merged into the next one, a
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,6 +21,8 @@ from syncline.model.latency import LatencyHistogram
 _log = structlog.get_logger()
 
 CALIBRATE_EVERY = timedelta(minutes=1)
+LAST_REPORT_SECONDS = 1.0
+"""How long the end of a worker waits for the server to take its last row."""
 KEEP_RECORDS = timedelta(days=1)
 
 
@@ -100,10 +102,19 @@ class StatusWriter:
         self._start_writing("running")
 
     def close(self) -> None:
-        """Write what is left, and say that the worker has stopped."""
-        self._start_writing("stopped")
+        """Write what is left, and say that the worker has stopped; a server that hangs is not waited for."""
+        if self._is_over():
+            self._start_writing("stopped")
+            self._is_over()
         self._thread.shutdown()
         self._writer.close()
+
+    def _is_over(self) -> bool:
+        """Whether what is under way ended soon, and not because the server was let go of."""
+        done, _ = wait([self._under_way], LAST_REPORT_SECONDS)
+        if not done:
+            self._writer.let_go()
+        return bool(done)
 
     def _start_writing(self, state: str) -> None:
         self._next_report_us = self._clock() + self._interval_us

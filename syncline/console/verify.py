@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from syncline.monitor.verification import SETTLE, SHOWN, KeyReport, VerificationReport
+from syncline.monitor.verification import SETTLE, SHOWN, VERIFICATIONS, KeyReport, VerificationReport
 from syncline.monitor.verification import verify as verify_copy
 from syncline.settings import Settings
 
@@ -14,7 +14,7 @@ _LONGEST_VALUE = 60
 
 
 def verify(
-    flow: Annotated[str, typer.Argument(help="The flow that keeps the copy: catalog_search.")],
+    flow: Annotated[str, typer.Argument(help=f"One of {', '.join(VERIFICATIONS)}.")],
     show_all: Annotated[bool, typer.Option("--all", help="Name every key that differs.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
     settle: Annotated[
@@ -33,7 +33,7 @@ def as_text(report: VerificationReport) -> str:
     """For people: what differs, then the sum of it, then what to do."""
     lines = []
     for keys, count, word in (
-        (report.explained_keys, report.explained, "explained by quarantine"),
+        (report.explained_keys, report.explained, f"explained by {report.explanations}"),
         (report.differing_keys, report.differing, "differing"),
     ):
         for key in keys:
@@ -41,7 +41,7 @@ def as_text(report: VerificationReport) -> str:
         if count > len(keys):
             lines.append(f"... and {count - len(keys):,} more {word}; name them all with --all")
     lines.append(
-        f"{report.products:,} products in the source, {report.documents:,} documents in the copy, "
+        f"{report.in_source:,} {report.of} in the source, {report.documents:,} documents in the copy, "
         f"hidden ones included; compared in {report.seconds:.1f} s"
     )
     lines.append(report.summary)

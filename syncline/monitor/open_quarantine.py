@@ -29,6 +29,9 @@ class OpenQuarantine:
         """Whether a person says something else of this version than its owner."""
         return (entity, version) in self._corrected
 
+    def has_any(self, entity: str) -> bool:
+        return entity in self._versions
+
     def has_upsert(self, entity: str, version: int) -> bool:
         return (version, OpRank.UPSERT) in self._versions.get(entity, ())
 

@@ -3,7 +3,7 @@
 The sources and the copy are read side by side in the order of their keys, so memory does not grow with
 the shop. They are read while changes are on the road, and so at slightly different moments: a key that
 differs is therefore read again on both sides, until it is equal or until no further key has become equal
-for ``settle``. What is left then differs, unless it waits in quarantine.
+for ``settle``. What is left then differs, unless it waits in quarantine or a person decided it.
 """
 
 import heapq
@@ -18,6 +18,7 @@ import orjson
 
 from syncline.model.errors import Misconfigured
 from syncline.monitor.open_quarantine import OpenQuarantine, read_open_quarantine
+from syncline.monitor.profile_comparison import ProfileSides, compare_profiles, profile_differences
 from syncline.monitor.search_comparison import (
     Difference,
     Document,
@@ -35,6 +36,7 @@ from syncline.settings import Settings
 SETTLE = timedelta(seconds=10)
 SHOWN = 20
 _ROAD_TO_SEARCH = ("outbox_relay", "catalog_search")
+_ROAD_TO_PROFILES = ("outbox_relay", "customer_profiles")
 _KEYS_AT_ONCE = 500
 _FIRST_WAIT_SECONDS = 0.05
 _LONGEST_WAIT_SECONDS = 1.0
@@ -53,14 +55,18 @@ class KeyReport:
 @dataclass(slots=True)
 class VerificationReport:
     flow: str
-    products: int = 0
+    of: str
+    """What there is a document of: products, customers."""
+    explanations: str = "quarantine"
+    """What may explain a difference."""
+    in_source: int = 0
     documents: int = 0
-    """In the index, hidden ones included."""
+    """In the copy, hidden ones included."""
     compared: int = 0
     """Keys that the sources or the copy know."""
     equal: int = 0
     explained: int = 0
-    """Different from the sources because of what waits in quarantine, and right but for that."""
+    """Different from the sources because of ``explanations``."""
     differing: int = 0
     seconds: float = 0.0
     differing_keys: list[KeyReport] = field(default_factory=list)
@@ -74,14 +80,16 @@ class VerificationReport:
     def summary(self) -> str:
         text = f"verified: {self.equal:,} of {self.compared:,} documents equal their sources"
         if self.explained:
-            text += f"; {self.explained:,} explained by quarantine"
+            text += f"; {self.explained:,} explained by {self.explanations}"
         if self.differing:
             text += f"; {self.differing:,} differing"
         return text
 
     def to_json(self) -> str:
+        """With the number in the source under the name of what is counted, too."""
+        members = {name: getattr(self, name) for name in self.__slots__} | {self.of: self.in_source}
         return orjson.dumps(
-            self, default=lambda difference: difference._asdict(), option=orjson.OPT_INDENT_2
+            members, default=lambda difference: difference._asdict(), option=orjson.OPT_INDENT_2
         ).decode()
 
 
@@ -103,7 +111,7 @@ def verify(
 
 
 def verify_catalog_search(settings: Settings, settle: timedelta, shown: int | None) -> VerificationReport:
-    report = VerificationReport("catalog_search")
+    report = VerificationReport("catalog_search", "products")
     url = settings.elasticsearch_url.get_secret_value()
     with (
         closing(
@@ -115,11 +123,41 @@ def verify_catalog_search(settings: Settings, settle: timedelta, shown: int | No
     ):
         suspects = _first_pass(sources, copy, report)
         dsn = settings.postgres_dsn.get_secret_value()
-        _settle(suspects, sources, copy, dsn, settle, report, shown)
+
+        def look(keys: Sequence[str]) -> Iterator[tuple[str, Verdict]]:
+            return _look(keys, sources, copy, read_open_quarantine(dsn, _ROAD_TO_SEARCH))
+
+        _settle(suspects, look, settle, report, shown)
     return report
 
 
-VERIFICATIONS: Mapping[str, Verify] = {"catalog_search": verify_catalog_search}
+def verify_customer_profiles(settings: Settings, settle: timedelta, shown: int | None) -> VerificationReport:
+    report = VerificationReport("customer_profiles", "customers", "quarantine or a resolution")
+    dsn = settings.postgres_dsn.get_secret_value()
+    with closing(ProfileSides(settings.source_dsns["customers"], dsn)) as sides:
+        suspects: list[str] = []
+        for customer_id, expected, shown_profile in sides.all():
+            report.in_source += expected is not None
+            report.documents += shown_profile is not None
+            if any(profile_differences(expected, shown_profile)):
+                suspects.append(customer_id)
+            else:
+                report.equal += 1
+
+        def look(keys: Sequence[str]) -> Iterator[tuple[str, Verdict]]:
+            quarantine = read_open_quarantine(dsn, _ROAD_TO_PROFILES)
+            for start in range(0, len(keys), _KEYS_AT_ONCE):
+                for customer_id, expected, found in sides.some(keys[start : start + _KEYS_AT_ONCE]):
+                    yield customer_id, compare_profiles(customer_id, expected, found, quarantine)
+
+        _settle(suspects, look, settle, report, shown)
+    return report
+
+
+VERIFICATIONS: Mapping[str, Verify] = {
+    "catalog_search": verify_catalog_search,
+    "customer_profiles": verify_customer_profiles,
+}
 
 
 def _first_pass(sources: SearchSources, copy: SearchCopy, report: VerificationReport) -> list[str]:
@@ -128,7 +166,7 @@ def _first_pass(sources: SearchSources, copy: SearchCopy, report: VerificationRe
 
     def of_sources() -> Iterator[tuple[str, Parts | None, Document | None]]:
         for sku, parts in sources.all():
-            report.products += any(part.type == "product" for part in parts.values())
+            report.in_source += any(part.type == "product" for part in parts.values())
             yield sku, parts, None
 
     def of_copy() -> Iterator[tuple[str, Parts | None, Document | None]]:
@@ -159,9 +197,7 @@ def _key(side: tuple[str, Parts | None, Document | None]) -> str:
 
 def _settle(
     suspects: Iterable[str],
-    sources: SearchSources,
-    copy: SearchCopy,
-    dsn: str,
+    look: Callable[[Sequence[str]], Iterator[tuple[str, Verdict]]],
     settle: timedelta,
     report: VerificationReport,
     shown: int | None,
@@ -172,10 +208,9 @@ def _settle(
     last_progress = time.monotonic()
     wait_seconds = _FIRST_WAIT_SECONDS
     while pending:
-        quarantine = read_open_quarantine(dsn, _ROAD_TO_SEARCH)
         differing: list[str] = []
         report.differing_keys = []
-        for key, verdict in _look(pending, sources, copy, quarantine):
+        for key, verdict in look(pending):
             if verdict.finding is Finding.EQUAL:
                 report.equal += 1
             elif verdict.finding is Finding.EXPLAINED:

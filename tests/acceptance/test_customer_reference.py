@@ -11,12 +11,12 @@ import pytest
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from syncline.monitor import sql as monitor_sql
 from syncline.services.customer_shop import CustomerShop
 from syncline.services.customer_workload import ConcurrentEdits, CustomerMix
 from syncline.services.schema import install
 from syncline.settings import Settings
 from syncline.statements import statement
-from tests import acceptance
 from tests.own import own_database
 from tests.services.database import WRITERS, Database
 
@@ -80,7 +80,7 @@ class Customer:
 def profiles(database: Database) -> dict[str, dict[str, Any]]:
     """By customer."""
     with database.connect() as connection, connection.cursor(row_factory=dict_row) as cursor:
-        found = cursor.execute(statement(acceptance, "customer_reference")).fetchall()
+        found = cursor.execute(statement(monitor_sql, "customer_profiles"), {"ids": None}).fetchall()
     return {str(profile.pop("id")): profile for profile in found}
 
 

@@ -47,9 +47,13 @@ class World:
         return FlowProcesses("outbox_relay", self.settings, None, log=self.log("outbox_relay"))
 
     def search(self, processes: int = 1, settings: Settings | None = None) -> FlowProcesses:
+        return self.copy("catalog_search", processes, settings)
+
+    def copy(self, flow: str, processes: int = 1, settings: Settings | None = None) -> FlowProcesses:
+        """A flow that keeps a copy."""
         settings = settings or self.settings
-        folder = create_recovery_folder(settings, "catalog_search")
-        return FlowProcesses("catalog_search", settings, folder, processes, self.log("catalog_search"))
+        folder = create_recovery_folder(settings, flow)
+        return FlowProcesses(flow, settings, folder, processes, self.log(flow))
 
     def log(self, flow: str) -> Path:
         return self.settings.home / "logs" / f"{flow}.log"
@@ -58,12 +62,12 @@ class World:
     def recovery_folder(self) -> Path:
         return self.settings.recovery_folder / "catalog_search"
 
-    def wait_until_fresh(self) -> None:
-        """Wait until all that is committed now is in the index; where it does not come, show the logs."""
+    def wait_until_fresh(self, flow: str = "catalog_search") -> None:
+        """Wait until all that is committed now is in the copy; where it does not come, show the logs."""
         try:
-            wait_until_fresh("catalog_search", self.settings, CATCH_UP)
+            wait_until_fresh(flow, self.settings, CATCH_UP)
         except Unavailable as error:
-            logs = [self.log(flow).read_text()[-4_000:] for flow in ("outbox_relay", "catalog_search")]
+            logs = [self.log(name).read_text()[-4_000:] for name in ("outbox_relay", flow)]
             raise AssertionError("\n".join([str(error), *logs])) from error
 
     def verify(self) -> VerificationReport:

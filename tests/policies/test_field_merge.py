@@ -8,6 +8,7 @@ import pytest
 from syncline.model.errors import Misconfigured
 from syncline.policies.field_merge import MERGE_RULES, RESOLUTION, FieldMerge, FieldVersion
 from syncline.policies.strategies import FieldPolicy, MergeRule, Strategy
+from tests.customers import CUSTOMERS
 
 WINDOW = timedelta(seconds=5)
 WINDOW_US = 5_000_000
@@ -15,7 +16,6 @@ WRITERS = ("storefront", "crm", "support")
 
 manual = FieldMerge(FieldPolicy("email", ("email",), WRITERS, Strategy.MANUAL, None), WINDOW)
 last = FieldMerge(FieldPolicy("name", ("name",), WRITERS, Strategy.LAST_WRITE_WINS, None), WINDOW)
-from tests.customers import CUSTOMERS
 
 
 def value(writer: str, version: int, at_us: int = 0, said: object = None, **based_on: int) -> FieldVersion:

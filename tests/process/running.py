@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import orjson
 
+from syncline.flow_processes import FLOWS
 from syncline.provision import create_recovery_folder
 from syncline.settings import Settings
 from tests.waiting import eventually
@@ -76,15 +77,13 @@ class Running:
 
     @property
     def recovery_folder(self) -> Path:
-        return create_recovery_folder(
-            self.settings.model_copy(update={"home": self._folder}), "catalog_search"
-        )
+        return create_recovery_folder(self.settings.model_copy(update={"home": self._folder}), "recovery")
 
     def start(self, flow: str, **environment: object) -> Flow:
         """``python -m bytewax.run dataflows.FLOW``, with other settings where they are given."""
         log = self._folder / f"{flow}-{next(self._numbers)}.log"
         command = [sys.executable, "-m", "bytewax.run", f"dataflows.{flow}", "-s", "1"]
-        if flow == "catalog_search":
+        if FLOWS[flow]:
             command += ["-r", str(self.recovery_folder), "-b", "0"]
         variables = {f"SYNCLINE_{name.upper()}": str(value) for name, value in environment.items()}
         with log.open("wb") as output:

@@ -1,12 +1,6 @@
 """A flow as a process: it ends when it is told to, whatever is away, and says why when it ends by itself."""
 
-import pickle
 import signal
-import sqlite3
-import urllib.error
-import urllib.request
-from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
@@ -17,13 +11,11 @@ from syncline.flow_processes import free_ports
 from syncline.settings import Settings
 from tests.changes import PRODUCT, SEARCH, payload, product
 from tests.log import Log, record
+from tests.process.probes import TO_END_S, assert_healthy, assert_one_line, get, read_so_far
 from tests.process.running import Running
 from tests.road import Road, port_of
 from tests.services.database import Database
 from tests.waiting import eventually
-
-TO_END_S = 5
-"""A process that is told to end has so long, whatever it waits for."""
 
 
 def produce(log: Log, own: Settings, *skus: str) -> None:
@@ -39,55 +31,6 @@ def is_indexed(own: Settings, sku: str) -> bool:
             return False
 
 
-def snapshots(folder: Path) -> dict[tuple[str, str], Any]:
-    """The newest snapshot of each step and key."""
-    found: dict[tuple[str, str], tuple[int, Any]] = {}
-    for file in folder.glob("part-*.sqlite3"):
-        connection = sqlite3.connect(file)
-        rows = connection.execute("SELECT step_id, state_key, snap_epoch, ser_change FROM snaps").fetchall()
-        connection.close()
-        for step, key, epoch, raw in rows:
-            if raw is not None and epoch >= found.get((step, key), (-1,))[0]:
-                found[step, key] = (epoch, pickle.loads(raw))  # noqa: S301 - our own file
-    return {place: state for place, (_, state) in found.items()}
-
-
-def read_so_far(folder: Path) -> dict[tuple[str, int], int]:
-    """The place behind the last message that the newest snapshot holds as read, by partition."""
-    return {
-        (topic, int(key)): offset
-        for (step, key), state in snapshots(folder).items()
-        if step == "catalog_search.changes"
-        for topic, offset in state["offsets"].items()
-    }
-
-
-def get(port: int, path: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
-    except OSError:
-        return 0, ""
-
-
-def assert_healthy(port: int) -> None:
-    """Probes and Prometheus are told so."""
-    assert get(port, "/ready")[0] == 200
-    assert get(port, "/live")[0] == 200
-    assert get(port, "/other")[0] == 404
-
-    def are_counted() -> bool:
-        _, text = get(port, "/metrics")
-        return (
-            'syncline_changes_total{decision="' in text and "syncline_step_duration_seconds_bucket{" in text
-        )
-
-    eventually(are_counted, what="the metrics")
-
-
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_flow_with_a_last_snapshot(
     own: Settings, log: Log, running: Running, database: Database, signal_number: signal.Signals
@@ -101,7 +44,9 @@ def test_a_signal_ends_a_flow_with_a_last_snapshot(
     assert_healthy(port)
     assert flow.end(signal_number) < TO_END_S
     assert flow.outcome() == 0, flow.text
-    assert read_so_far(running.recovery_folder) == {(m.topic, m.partition): m.offset + 1 for m in messages}
+    assert read_so_far("catalog_search", running.recovery_folder) == {
+        (m.topic, m.partition): m.offset + 1 for m in messages
+    }
     assert [event["event"] for event in flow.events] == ["starting"]
     assert "Traceback" not in flow.text
     assert "panicked" not in flow.text
@@ -190,7 +135,7 @@ def test_a_missing_index_is_told_before_there_is_a_change(running: Running) -> N
         "catalog_search", search_alias="own-nowhere", kafka_bootstrap_servers=f"127.0.0.1:{closed}"
     )
     assert flow.outcome() == 1, flow.text
-    _assert_one_line(flow.text, "MissingResource: the alias own-nowhere does not exist; run: syncline setup")
+    assert_one_line(flow.text, "MissingResource: the alias own-nowhere does not exist; run: syncline setup")
 
 
 def test_a_stop_while_kafka_was_never_there(running: Running) -> None:
@@ -273,13 +218,13 @@ def test_what_only_a_person_can_mend_ends_the_flow_with_one_line_and_a_record(
     produce(log, own, "fatal")
     flow = running.start(flow_name, **changed)
     assert flow.outcome() == 1, flow.text
-    _assert_one_line(flow.text, told)
+    assert_one_line(flow.text, told)
     records = database.ask("SELECT flow, error FROM sync.status WHERE state = 'failed'")
     assert [flow for flow, _ in records] == [flow_name]
     assert records[0][1].startswith(told)
 
 
-@pytest.mark.parametrize("flow_name", ["catalog_search", "outbox_relay"])
+@pytest.mark.parametrize("flow_name", ["catalog_search", "customer_profiles", "outbox_relay"])
 def test_a_wrong_password_ends_the_flow_with_one_line(
     own: Settings, log: Log, running: Running, flow_name: str
 ) -> None:
@@ -287,23 +232,12 @@ def test_a_wrong_password_ends_the_flow_with_one_line(
     wrong = conninfo.make_conninfo(own.postgres_dsn.get_secret_value(), password="wrong")
     flow = running.start(flow_name, postgres_dsn=wrong)
     assert flow.outcome() == 1, flow.text
-    _assert_one_line(flow.text, "BadCredentials: PostgreSQL refuses the log-in")
+    assert_one_line(flow.text, "BadCredentials: PostgreSQL refuses the log-in")
     assert "password authentication failed for user" in flow.text
-
-
-def _assert_one_line(text: str, told: str) -> None:
-    lines = text.splitlines()
-    errors = [line for line in lines if '"level": "error"' in line or "[error" in line]
-    assert len(errors) == 1, text
-    assert told in errors[0].replace("\\u0027", "'")
-    assert "Traceback" not in text
-    # A panic of Bytewax's, on the error's way through it, is three lines and no stack.
-    assert "stack backtrace" not in text
-    assert len(lines) <= 10, text
 
 
 def test_a_health_port_that_is_taken_is_told(own: Settings, running: Running) -> None:
     port = port_of(own.elasticsearch_url.get_secret_value())
     flow = running.start("catalog_search", health_port=port)
     assert flow.outcome() == 1
-    _assert_one_line(flow.text, f"Misconfigured: health_port: {port} cannot be opened")
+    assert_one_line(flow.text, f"Misconfigured: health_port: {port} cannot be opened")

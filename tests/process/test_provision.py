@@ -28,7 +28,8 @@ def test_again_it_changes_nothing(own: Settings, log: Log) -> None:
     assert not provision.create_search_index(own)
     assert len(log.read(topic)) == count
     with psycopg.connect(own.postgres_dsn.get_secret_value()) as connection:
-        assert connection.execute("SELECT to_regclass('sync.quarantine') IS NOT NULL").fetchone() == (True,)
+        for name in ("sync.quarantine", "profiles.customers"):
+            assert connection.execute("SELECT to_regclass(%s) IS NOT NULL", (name,)).fetchone() == (True,)
 
 
 def test_only_the_topics_that_are_missing_are_made(own: Settings, log: Log) -> None:

@@ -19,8 +19,8 @@ from syncline.stack.stack import Stack
 from tests.changes import PRODUCT
 from tests.log import Log, header
 from tests.own import but
+from tests.process.probes import get
 from tests.process.running import Flow, Running
-from tests.process.test_flow import get
 from tests.services.database import TABLES, Database
 from tests.waiting import eventually
 

@@ -1,3 +1,5 @@
+-- $ids: the customers, or null for all of them.
+--
 -- The profiles that must result from the three writers' tables as they stand, where no review was resolved: one row a
 -- customer that any writer has, with each merged field, and in `open_reviews`, by field, the writer whose value stands.
 --
@@ -22,11 +24,15 @@ WITH policy (field, strategy, writer, rank) AS (
         ('marketing_consent', 'latest_consent', 'support', 3),
         ('notes', 'last_write_wins', 'support', 1)
 ), written AS (
-    SELECT 'storefront' AS writer, id, to_jsonb(storefront) AS row FROM customers.storefront
-    UNION ALL
-    SELECT 'crm', id, to_jsonb(crm) FROM customers.crm
-    UNION ALL
-    SELECT 'support', id, to_jsonb(support) FROM customers.support
+    SELECT writer, id, row
+    FROM (
+        SELECT 'storefront' AS writer, id, to_jsonb(storefront) AS row FROM customers.storefront
+        UNION ALL
+        SELECT 'crm', id, to_jsonb(crm) FROM customers.crm
+        UNION ALL
+        SELECT 'support', id, to_jsonb(support) FROM customers.support
+    ) AS any_writer
+    WHERE %(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s::uuid[])
 ), candidate AS (
     SELECT
         id,
