@@ -8,6 +8,7 @@ from functools import cached_property
 from syncline.model.errors import Misconfigured
 from syncline.policies import rules
 from syncline.policies.columns import ColumnType, Mapper, Source, compile_mapper, function_of
+from syncline.policies.customer_profile import customer_body
 from syncline.policies.documents import DOCUMENTS
 from syncline.policies.ownership import EntityPolicy
 from syncline.policies.policy_file import FlowSection, PolicyFile, RuleSection
@@ -49,9 +50,11 @@ class FlowPolicy:
     def mapping(self) -> Mapping[str, Mapper]:
         """By entity type: a row's columns to the fields of its part."""
         return {
-            file.entity: compile_mapper(_sources(file, self.name), DOCUMENTS[self.name][file.entity].fields)
+            # Rows of several writers are kept whole, to be merged.
+            file.entity: customer_body
+            if file.writers
+            else compile_mapper(_sources(file, self.name), DOCUMENTS[self.name][file.entity].fields)
             for file in self.files
-            if file.flows[self.name].fields
         }
 
     @cached_property

@@ -190,10 +190,9 @@ def test_a_resolution_is_a_change_of_its_own_and_a_part_for_each_field() -> None
         "resolution:email",
     )
     assert part.body == {
-        "field": "email",
         "value": "a@b.example",
         "covers": {"crm": 4},
-        "at": "2026-01-01T12:00:00.000000Z",
+        "at_us": NOON_US,
         "by": "ann",
         "why": "asked her",
     }
