@@ -30,9 +30,7 @@ WITH waiting AS (
     SELECT
         'quarantine' AS source, id AS row_id, entity_type, entity_id,
         CASE WHEN entity_type IS NULL THEN topic END AS topic,
-        error AS kind,
-        coalesce(substring(reason FROM '^([[:alnum:]_ ]{1,60}): '), '') AS field,
-        reason
+        error AS kind, NULL AS field, reason
     FROM sync.quarantine
     WHERE state = 'open'
     UNION ALL
@@ -43,8 +41,10 @@ WITH waiting AS (
     SELECT 'conflicts', id, entity_type, entity_id, NULL, kind, field, rule
     FROM sync.conflicts
     WHERE winner = 'known' AND decided_at > now() - interval '7 days'
-), news AS MATERIALIZED (
-    SELECT *, row_number() OVER (PARTITION BY source, entity_type, topic, kind, field ORDER BY row_id) AS place
+), untold AS (
+    SELECT
+        source, row_id, entity_type, entity_id, topic, kind, reason,
+        coalesce(field, substring(reason FROM '^([[:alnum:]_ ]{1,60}): '), '') AS field
     FROM waiting
     WHERE
         (%(everything)s OR entity_type = ANY (%(entities)s) OR topic = ANY (%(topics)s))
@@ -52,6 +52,9 @@ WITH waiting AS (
             SELECT FROM sync.told
             WHERE told.target = %(target)s AND told.source = waiting.source AND told.row_id = waiting.row_id
         )
+), news AS MATERIALIZED (
+    SELECT *, row_number() OVER (PARTITION BY source, entity_type, topic, kind, field ORDER BY row_id) AS place
+    FROM untold
 ), remembered AS (
     INSERT INTO sync.told (target, source, row_id) SELECT %(target)s, source, row_id FROM news
 )
