@@ -46,11 +46,12 @@ def build(settings: Settings, stop: Stop, health: Health) -> Dataflow:
         }
         for schema in policies.owners
     } | {SCHEMA: {AGGREGATE_TYPE: reentry_topic(settings.topic_prefix)}}
+    dsns = settings.outbox_dsns(policies.owners)
     transactions = {
         schema: KafkaTransactions(
             settings.kafka_bootstrap_servers, f"{settings.topic_prefix}-{NAME}-{schema}"
         )
-        for schema in settings.outbox_dsns
+        for schema in dsns
     }
     outboxes = {
         schema: Outbox(
@@ -68,7 +69,7 @@ def build(settings: Settings, stop: Stop, health: Health) -> Dataflow:
             ),
             fence=transactions[schema].fence,
         )
-        for schema, source_dsn in settings.outbox_dsns.items()
+        for schema, source_dsn in dsns.items()
     }
     refused = quarantine(NAME, dsn, stop)
 

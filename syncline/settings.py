@@ -8,6 +8,7 @@ this machine. Secrets are never shown: they print as ``**********``.
 
 import os
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 
 import orjson
@@ -57,6 +58,9 @@ class Settings(BaseSettings):
     warehouse_dsn: SecretStr | None = Field(None, description="Source database of the warehouse service.")
     customers_dsn: SecretStr | None = Field(
         None, description="Source database of the three services that write customers."
+    )
+    other_dsns: dict[str, SecretStr] = Field(
+        {}, description="Source databases of owners that policies of your own name, by owner."
     )
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
@@ -153,12 +157,13 @@ class Settings(BaseSettings):
             "warehouse": self.warehouse_dsn,
             "customers": self.customers_dsn,
         }
-        return {schema: (dsn or self.postgres_dsn).get_secret_value() for schema, dsn in own.items()}
+        known = {schema: dsn or self.postgres_dsn for schema, dsn in own.items()}
+        return {schema: dsn.get_secret_value() for schema, dsn in {**known, **self.other_dsns}.items()}
 
-    @property
-    def outbox_dsns(self) -> dict[str, str]:
+    def outbox_dsns(self, owners: Iterable[str]) -> dict[str, str]:
         """Connection string of each outbox that the relay serves, by its schema; Syncline's own is one."""
-        return {**self.source_dsns, "sync": self.postgres_dsn.get_secret_value()}
+        common, sources = self.postgres_dsn.get_secret_value(), self.source_dsns
+        return {**{owner: sources.get(owner, common) for owner in owners}, "sync": common}
 
     @property
     def recovery_folder(self) -> Path:

@@ -20,6 +20,7 @@ from syncline.policies.policies import FlowPolicy, entities_of
 from syncline.policies.policy_file import PolicyFile, RuleSection
 from syncline.policies.reading import faults_of, load_policies
 from syncline.policies.search_document import SearchDocument
+from syncline.services.schema import installation_of
 from syncline.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
@@ -124,6 +125,13 @@ def _of_column(rule: RuleSection) -> str:
         if bound is not None
     ]
     return f"is {' and '.join(bounds)}"
+
+
+@app.command()
+def outbox(entity: Annotated[str, typer.Argument(help="Such as product.")]) -> None:
+    """Print the SQL, for psql, that gives the entity's tables an outbox in their schema, and triggers."""
+    file = load_policies(Settings.load().policies_dir).of(entity)
+    typer.echo(installation_of(file))
 
 
 @app.command(name="try")

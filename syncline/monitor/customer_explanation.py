@@ -66,7 +66,7 @@ def explain_customer(settings: Settings, customer_id: str) -> Explanation:
         document = _document(dsn, customer_id)
         reads = _read_rows(settings.source_dsns[OWNER], policy, customer_id)
         (looked_at,) = connection.execute("SELECT clock_timestamp()").fetchone() or (datetime.now(UTC),)
-        unpublished = read_unpublished(settings.outbox_dsns, [OWNER, reentry.SCHEMA], customer_id)
+        unpublished = read_unpublished(settings.outbox_dsns([OWNER]), customer_id)
         quarantine = read_quarantined(connection, customer_id, ROAD)
         search = Search(flow=FLOW, entities=[customer])
         conflicts, reviews = read_conflicts(connection, search), read_reviews(connection, search)

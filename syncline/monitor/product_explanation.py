@@ -16,7 +16,6 @@ from syncline.monitor.search_sources import SearchSources
 from syncline.monitor.source_rows import read_rows
 from syncline.monitor.sync_records import records_of
 from syncline.monitor.waiting_changes import read_quarantined, read_unpublished
-from syncline.policies import reentry
 from syncline.policies.policies import FlowPolicy
 from syncline.policies.reading import load_policies
 from syncline.postgres import connect
@@ -35,9 +34,7 @@ def explain_product(settings: Settings, sku: str) -> Explanation:
         document = _document(settings, sku)
         parts, rows = _sources(settings, policy, sku)
         (looked_at,) = connection.execute("SELECT clock_timestamp()").fetchone() or (datetime.now(UTC),)
-        unpublished = list(
-            read_unpublished(settings.outbox_dsns, [*mapped.owners.values(), reentry.SCHEMA], sku)
-        )
+        unpublished = list(read_unpublished(settings.outbox_dsns(mapped.owners.values()), sku))
         quarantine = read_quarantined(connection, sku, ROAD)
         records = records_of(document)
         waiting = [
@@ -84,11 +81,11 @@ def _document(settings: Settings, sku: str) -> dict[str, Any] | None:
 
 def _sources(settings: Settings, policy: FlowPolicy, sku: str) -> tuple[Parts, dict[str, SourceRow]]:
     """What the rows say, and when they were committed."""
-    with closing(SearchSources(settings.source_dsns, policy.entities)) as sources:
+    with closing(SearchSources(settings.outbox_dsns(policy.owners), policy)) as sources:
         parts = sources.some([sku]).get(sku, {})
     committed: dict[str, SourceRow] = {}
     for file in policy.files:
-        dsn, source = settings.source_dsns[file.owner], file.source
+        dsn, source = settings.outbox_dsns([file.owner])[file.owner], file.source
         for slot, read in read_rows(dsn, source.table, source.document, source.slot, sku).items():
             committed[entity_of(file.entity, slot, sku)] = read.row
     rows: dict[str, SourceRow] = {}

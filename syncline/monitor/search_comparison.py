@@ -27,7 +27,8 @@ class SourcePart(NamedTuple):
     slot: str
     """The currency, the warehouse, or ``""``."""
     version: int
-    body: dict[str, Any]
+    body: dict[str, Any] | None
+    """``None`` where the flow does not want the row: the copy has its version and nothing else of it."""
 
 
 Parts = Mapping[str, SourcePart]
@@ -90,6 +91,8 @@ def expected_document(sku: str, parts: Parts) -> dict[str, Any]:
     document: dict[str, Any] = {"sku": sku, "prices": {}}
     warehouses: dict[str, dict[str, Any]] = {}
     for part in parts.values():
+        if part.body is None:
+            continue
         if part.type == "product":
             document.update(part.body)
         elif part.type == "price":
@@ -141,7 +144,7 @@ def _sync_differences(parts: Parts, copy: Document) -> Iterator[Difference]:
     """Equal fields are not enough: with an older version on record, an older change may come in."""
     sync = copy.get("_sync")
     hidden = sync.get("hidden") if isinstance(sync, dict) else None
-    should_hide = all(part.type != "product" for part in parts.values())
+    should_hide = all(part.type != "product" or part.body is None for part in parts.values())
     if hidden is not should_hide:
         yield Difference("_sync.hidden", _json(should_hide), _json(hidden))
     entities = _entities(copy)

@@ -1,8 +1,4 @@
-"""What the search documents must say, from the source tables themselves.
-
-The parts are put into the document's form by SQL, so nothing that the flow's code gets wrong can be
-wrong here in the same way.
-"""
+"""What the search documents must say, from the source tables themselves."""
 
 import heapq
 import json
@@ -15,12 +11,11 @@ from typing import Any
 import orjson
 import psycopg
 
-from syncline.monitor import sql
+from syncline.monitor.part_query import part_query
 from syncline.monitor.read_ahead import read_ahead
 from syncline.monitor.search_comparison import Parts, SourcePart, entity_of
-from syncline.policies.ownership import EntityPolicy
+from syncline.policies.policies import FlowPolicy
 from syncline.postgres import connect, raise_typed
-from syncline.statements import statement
 
 ROWS_AT_ONCE = 2_000
 READING = "reading the source tables"
@@ -33,13 +28,13 @@ _Row = tuple[str, str, str]
 class SearchSources:
     """The three source databases, each read over a connection of its own."""
 
-    def __init__(self, dsns: Mapping[str, str], entities: Sequence[EntityPolicy]) -> None:
+    def __init__(self, dsns: Mapping[str, str], policy: FlowPolicy) -> None:
         self._closing = ExitStack()
-        self._statements = {policy.type: statement(sql, f"search_{policy.type}") for policy in entities}
+        self._statements = {file.entity: part_query(file, policy.name) for file in policy.files}
         try:
             self._connections = {
-                policy.type: self._closing.enter_context(connect(dsns[policy.owner], "syncline-verify"))
-                for policy in entities
+                file.entity: self._closing.enter_context(connect(dsns[file.owner], "syncline-verify"))
+                for file in policy.files
             }
         except BaseException:
             self._closing.close()

@@ -194,15 +194,16 @@ def _relay_reached_us(connection: Connection, settings: Settings, now: datetime)
         if now - recorded_at <= SIGN_OF_LIFE:
             for outbox, time_us in watermarks.items():
                 reached[outbox] = max(time_us, reached.get(outbox, time_us))
-    if any(f"{schema}.outbox" not in reached for schema in settings.outbox_dsns):
+    outboxes = [f"{schema}.outbox" for schema in _outbox_dsns(settings)]
+    if any(outbox not in reached for outbox in outboxes):
         return None
-    return min(reached[f"{schema}.outbox"] for schema in settings.outbox_dsns)
+    return min(reached[outbox] for outbox in outboxes)
 
 
 def _waiting_in_outboxes(settings: Settings) -> _Waiting:
     changes: dict[str, int | None] = {}
     oldest: list[datetime] = []
-    for schema, dsn in settings.outbox_dsns.items():
+    for schema, dsn in _outbox_dsns(settings).items():
         try:
             with connect(dsn, "syncline-status") as connection:
                 query = SQL(_OUTBOX).format(outbox=Identifier(schema, "outbox"))
@@ -215,6 +216,10 @@ def _waiting_in_outboxes(settings: Settings) -> _Waiting:
         if oldest_epoch is not None:
             oldest.append(datetime.fromtimestamp(float(oldest_epoch), UTC))
     return _Waiting(changes, min(oldest, default=None))
+
+
+def _outbox_dsns(settings: Settings) -> dict[str, str]:
+    return settings.outbox_dsns(load_policies(settings.policies_dir).owners)
 
 
 def _waiting_in_kafka(flow: str, settings: Settings) -> _Waiting:

@@ -112,13 +112,10 @@ def verify(
 
 def verify_catalog_search(settings: Settings, settle: timedelta, shown: int | None) -> VerificationReport:
     report = VerificationReport("catalog_search", "products")
+    policy = load_policies(settings.policies_dir).flow("catalog_search")
     url = settings.elasticsearch_url.get_secret_value()
     with (
-        closing(
-            SearchSources(
-                settings.source_dsns, load_policies(settings.policies_dir).flow("catalog_search").entities
-            )
-        ) as sources,
+        closing(SearchSources(settings.outbox_dsns(policy.owners), policy)) as sources,
         closing(SearchCopy(url, settings.search_alias)) as copy,
     ):
         suspects = _first_pass(sources, copy, report)

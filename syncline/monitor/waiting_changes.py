@@ -1,6 +1,6 @@
 """What waits for one document now: in quarantine, and in the outboxes."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -48,12 +48,12 @@ def _quarantined(row: Sequence[Any]) -> Quarantined:
     )
 
 
-def read_unpublished(dsns: Mapping[str, str], schemas: Iterable[str], key: str) -> Iterator[Unpublished]:
-    """What waits in the outboxes of these schemas under a routing key."""
-    for schema in schemas:
+def read_unpublished(dsns: Mapping[str, str], key: str) -> Iterator[Unpublished]:
+    """What waits in these outboxes, by schema, under a routing key."""
+    for schema, dsn in dsns.items():
         query = SQL(statement(sql, "outbox_of_key").decode()).format(outbox=Identifier(schema, "outbox"))
         try:
-            with connect(dsns[schema], "syncline-explain") as connection:
+            with connect(dsn, "syncline-explain") as connection:
                 found = connection.execute(query, {"key": key}).fetchall()
         except psycopg.Error as error:
             raise_typed(error, f"reading {schema}.outbox")

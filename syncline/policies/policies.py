@@ -34,6 +34,10 @@ class FlowPolicy:
         protects; never by its payload."""
         return {entity.topic(prefix): entity for entity in self.entities}
 
+    @property
+    def owners(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(file.owner for file in self.files))
+
     @cached_property
     def subscription(self) -> Subscription:
         return Subscription(self.name, {file.entity: Wish.of(file.flows[self.name]) for file in self.files})

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 import psycopg
 
 from syncline.model.errors import BadCredentials, Misconfigured
+from syncline.policies.policies import entities_of
+from syncline.policies.policy_file import PolicyFile
 from syncline.postgres import connect
 from syncline.services import sql
 from syncline.statements import statement
@@ -40,6 +42,28 @@ def installation(schemas: Iterable[str] = SCHEMAS, *, notify: bool = True) -> st
         ]
     parts.append("COMMIT;")
     return "\n\n".join(parts) + "\n"
+
+
+def installation_of(file: PolicyFile) -> str:
+    """The SQL that gives tables of anybody's an outbox in their schema, and triggers, as a policy says."""
+    parts = [
+        "BEGIN;",
+        "SET LOCAL client_min_messages = warning;",
+        f"SET LOCAL search_path = {file.owner}, pg_temp;",
+        _sql("outbox"),
+    ]
+    key = ",".join(filter(None, (file.source.slot, file.source.document)))
+    for entity in entities_of(file):
+        table = file.source.table.replace("{writer}", entity.writer or "")
+        attach = (
+            f"'{table}', '{file.entity}', '{file.source.document}', '{{{key}}}', '{entity.aggregate_type}'"
+        )
+        parts += [
+            f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS version bigint NOT NULL DEFAULT 0;",
+            f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS updated_at timestamptz NOT NULL DEFAULT now();",
+            f"CALL outbox_attach({attach});",
+        ]
+    return "\n\n".join([*parts, _sql("notify"), "COMMIT;"]) + "\n"
 
 
 def install(dsn: str, schemas: Iterable[str] = SCHEMAS, *, notify: bool = True) -> None:
