@@ -32,8 +32,10 @@ def part_query(file: PolicyFile, flow: str) -> Composed:
     """Rows of (document's id, {slot: [version, fields]} as JSON), in the byte order of the ids.
 
     The slot is ``""`` where a document has one of the entity. The fields are null where the flow does not
-    want the row. The parameter ``skus`` bounds it to some documents; null is all. Raises ``NotPossible`` where
-    SQL cannot tell: of fields that are made by Python, or that are kept although their row was deleted.
+    want the row. The parameter ``skus`` bounds it to some documents; null is all.
+
+    Raises ``NotPossible`` where SQL cannot tell: of fields that are made by Python, and of what is kept
+    although its row was deleted.
     """
     document = SQL('{}::text COLLATE "C"').format(Identifier(file.source.document))
     if Op.DELETE not in file.flows[flow].operations:

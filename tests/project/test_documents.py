@@ -12,7 +12,7 @@ import yaml
 from syncline.settings import Settings
 from tests.project import ROOT, settings_page
 
-FILES_OF_USERS = {"syncline.toml"}
+FILES_OF_USERS = {"kafka-acls.sh", "policies/product.toml", "product.toml", "syncline.toml"}
 MADE_BY_RUNNING = (".syncline/", ".venv/")
 NOT_IN_THE_MODEL = {"SYNCLINE_CONFIG_FILE", "SYNCLINE_TEST_HOME", "SYNCLINE_HISTORIES"}
 HOSTS = {"127.0.0.1", "localhost", "keepachangelog.com", "semver.org"}
