@@ -20,28 +20,20 @@ class Route:
 
     def __init__(self, subscription: Subscription) -> None:
         self._subscription = subscription
-        self._wishes = {
-            entity: None if wish.is_for_everything else wish for entity, wish in subscription.wishes.items()
-        }
+        self._wants_all = {entity for entity, wish in subscription.wishes.items() if wish.is_for_everything}
 
     def __call__(self, items: Iterable[Change | Watermark]) -> list[Change | Watermark]:
-        routed: list[Change | Watermark] = []
-        for item in items:
-            if isinstance(item, Watermark):
-                routed.append(item)
-            elif (change := self._wanted(item)) is not None:
-                routed.append(change)
-        return routed
+        wants_all = self._wants_all
+        routed = (
+            item if isinstance(item, Watermark) or item.entity.type in wants_all else self._wanted(item)
+            for item in items
+        )
+        return [item for item in routed if item is not None]
 
     def _wanted(self, change: Change) -> Change | None:
         entity = change.entity.type
-        try:
-            wish = self._wishes[entity]
-        except KeyError:
-            return self._count(entity, None)
-        if wish is None:
-            return change
-        if change.op not in wish.operations:
+        wish = self._subscription.wishes.get(entity)
+        if wish is None or change.op not in wish.operations:
             return self._count(entity, None)
         if change.op == Op.UPSERT and not wish.is_for(change.fields):
             return self._count(entity, change._replace(op=Op.FILTERED.value))
