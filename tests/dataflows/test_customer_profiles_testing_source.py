@@ -114,7 +114,7 @@ def bad_messages() -> list[Message]:
     """One for each step that may fail: decode, transform, deliver."""
     columns: dict[str, object] = {"id": ANN, "field_versions": {}, "based_on": {}}
     said = {"phone": {"version": 21, "at": moment(200)}}
-    wrong_type = row_message("support", {**columns, "marketing_consent": "perhaps"}, 20)
+    wrong_type = row_message("support", {**columns, "id": CLEO, "marketing_consent": "perhaps"}, 20)
     unlucky = row_message("support", {**columns, "phone": UNLUCKY, "field_versions": said}, 21, at=200)
     return [wrong_type._replace(value=b"{broken \xff", offset=19), wrong_type, unlucky]
 
@@ -316,4 +316,5 @@ def test_the_names_of_its_steps_are_frozen() -> None:
         "customer_profiles.audit.output",
         "customer_profiles.reviews.output",
         "customer_profiles.quarantine.output",
+        "customer_profiles.replayed.output",
     ]

@@ -79,7 +79,6 @@ class Desk:
         return f"c{conflict['id']}", loser, winner
 
     def list_e4(self, sku: str) -> int:
-        self.shop.forget_at_the_end(sku)
         answer = self.shop.client.get(index=self.settings.search_alias, id=sku)
         amount: int = answer["_source"]["prices"]["EUR"]["list_e4"]
         return amount

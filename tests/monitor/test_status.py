@@ -226,7 +226,7 @@ def test_freshness_of_relays_that_share_the_outboxes(relay: Flow, connection: ps
 
 
 def test_what_waits_in_the_outboxes(relay: Flow, shop: Shop, connection: psycopg.Connection) -> None:
-    for schema in ("catalog", "pricing", "warehouse"):
+    for schema in ("catalog", "pricing", "warehouse", "customers", "sync"):
         connection.execute(f"DELETE FROM {schema}.outbox".encode())
     assert relay.status().oldest_waiting_seconds is None
     shop.sell("S")
