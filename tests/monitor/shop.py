@@ -86,10 +86,23 @@ class Shop:
             for entity, version in rows
         }
 
+    def sell_early(self, sku: str) -> Document:
+        """As ``sell``, but of the product itself nobody has heard yet; the document is in the index too."""
+        document = self.sell(sku)
+        self.run("DELETE FROM catalog.products WHERE sku = %s", sku)
+        early = {name: document[name] for name in ("sku", "prices", "stock", "_sync")}
+        early["_sync"] |= {"hidden": True, "entities": self.entities(sku)}
+        self.index(early)
+        return early
+
     def index(self, document: Document, document_id: str | None = None) -> None:
         document_id = document_id or document["sku"]
         self._indexed.add(document_id)
         self.client.index(index=self._alias, id=document_id, document=document)
+
+    def document(self, document_id: str) -> Document:
+        found: Document = self.client.get(index=self._alias, id=document_id)["_source"]
+        return found
 
     def forget_at_the_end(self, document_id: str) -> None:
         """A flow wrote this one."""
@@ -141,6 +154,7 @@ class Shop:
             "sync.conflicts",
             "sync.reviews",
             "sync.status",
+            "sync.overdue_references",
         ):
             self.run(f"DELETE FROM {table}")
         for document_id in self._indexed:
