@@ -117,7 +117,7 @@ class ElasticsearchStore:
 
     def identity(self) -> str:
         """Name and UUID of the index behind the alias."""
-        settings = self._ask(
+        settings = self.ask(
             self.client.indices.get_settings, index=self.alias, filter_path="*.settings.index.uuid"
         )
         indices = {name: answer["settings"]["index"]["uuid"] for name, answer in settings.body.items()}
@@ -132,7 +132,7 @@ class ElasticsearchStore:
         return found
 
     def _read(self, document_ids: Sequence[str]) -> dict[str, StoredDocument]:
-        answer = self._ask(self._data.mget, index=self.alias, ids=list(document_ids), realtime=True)
+        answer = self.ask(self._data.mget, index=self.alias, ids=list(document_ids), realtime=True)
         found = {}
         for document in _taken_apart(_multiget, answer).docs:
             if document.error is not None:
@@ -159,7 +159,8 @@ class ElasticsearchStore:
             self._result(written) for item in _taken_apart(_bulk, answer).items for written in item.values()
         ]
 
-    def _ask(self, request: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    def ask(self, request: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        """What the client answers to a request of its own; a failure is raised by class."""
         try:
             return self._answer_of(partial(request, *arguments, **named))
         except FAILURES as error:

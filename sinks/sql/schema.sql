@@ -168,7 +168,7 @@ COMMENT ON COLUMN sync.reviews.standing IS 'the writer whose value the copy show
 COMMENT ON COLUMN sync.reviews.document_version IS 'of two tellings the one with the higher clock is newer';
 COMMENT ON COLUMN sync.reviews.resolution IS 'the last one sent; the flow closes the review once the copy has it';
 
--- Where people are told of what waits for them. Only `syncline notify` writes this table and the next.
+-- Where people are told of what waits for them. Only `syncline notify` writes this table and the next two.
 CREATE TABLE IF NOT EXISTS sync.notification_targets (
     target      text PRIMARY KEY,
     told_at     timestamptz,
@@ -178,13 +178,33 @@ CREATE TABLE IF NOT EXISTS sync.notification_targets (
 COMMENT ON COLUMN sync.notification_targets.target IS 'the recipient, and the place of the address among its own';
 COMMENT ON COLUMN sync.notification_targets.failures IS 'in a row, since it was last told';
 
+-- Entities that a copy hides for longer than their policy allows, since what they refer to never came: as the last round
+-- found them.
+CREATE TABLE IF NOT EXISTS sync.overdue_references (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    flow        text NOT NULL,
+    entity_type text NOT NULL,
+    entity_id   text NOT NULL,
+    referenced  text NOT NULL,
+    since       timestamptz NOT NULL,
+    seen_at     timestamptz NOT NULL,
+    UNIQUE (flow, entity_type, entity_id, referenced)
+);
+COMMENT ON COLUMN sync.overdue_references.referenced IS 'what is missing, such as product:SKU-1';
+COMMENT ON COLUMN sync.overdue_references.since IS 'when the copy first had the entity';
+COMMENT ON COLUMN sync.overdue_references.seen_at IS 'the start of the last round that found it so';
+
 -- What each was told of, while it is open.
 CREATE TABLE IF NOT EXISTS sync.told (
     target text NOT NULL REFERENCES sync.notification_targets ON DELETE CASCADE,
-    source text NOT NULL CHECK (source IN ('quarantine', 'reviews', 'conflicts')),
+    source text NOT NULL,
     row_id bigint NOT NULL,
     PRIMARY KEY (target, source, row_id)
 );
+ALTER TABLE sync.told
+    DROP CONSTRAINT IF EXISTS told_source_check,
+    ADD CONSTRAINT told_source_check
+        CHECK (source IN ('quarantine', 'reviews', 'conflicts', 'overdue_references'));
 CREATE INDEX IF NOT EXISTS quarantine_open ON sync.quarantine (id) WHERE state = 'open';
 CREATE INDEX IF NOT EXISTS reviews_open ON sync.reviews (id) WHERE state = 'open';
 CREATE INDEX IF NOT EXISTS conflicts_rejected ON sync.conflicts (decided_at) WHERE winner = 'known';

@@ -8,6 +8,7 @@ from syncline.console import config, conflicts, explain, policies, quarantine, s
 from syncline.console.bench import bench
 from syncline.console.demo import demo
 from syncline.console.notify import notify
+from syncline.console.references import references
 from syncline.console.run import run
 from syncline.console.setup import setup
 from syncline.console.status import status
@@ -15,7 +16,7 @@ from syncline.console.verify import verify
 from syncline.model.errors import SynclineError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-for verb in (demo, setup, run, status, verify, notify, bench):
+for verb in (demo, setup, run, status, verify, references, notify, bench):
     app.command()(verb)
 app.add_typer(policies.app, name="policies")
 app.add_typer(config.app, name="config")

@@ -1,4 +1,4 @@
-"""``syncline notify``: tells people of changes in quarantine, open reviews and rejected conflicts."""
+"""``syncline notify``: tells people of what waits for them."""
 
 from typing import Annotated
 
@@ -9,6 +9,7 @@ from syncline.clock import system_clock_us
 from syncline.health import Health, serve
 from syncline.model.errors import TransientError
 from syncline.monitor.notifying import Notifier
+from syncline.monitor.overdue_references import OverdueReferences
 from syncline.monitor.targets import log_nothing_of_libraries, targets
 from syncline.policies.reading import load_policies
 from syncline.process import configure_logs
@@ -39,6 +40,7 @@ def notify(
         policies.recipients,
         policies.topics(settings.topic_prefix),
         policies.personal,
+        OverdueReferences.of(settings, policies),
         settings.notify_interval_s * 1_000_000,
         system_clock_us,
     )

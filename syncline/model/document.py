@@ -3,10 +3,12 @@
 ``_sync.version`` is a hybrid logical clock (Kulkarni et al., "Logical Physical Clocks", 2014): it grows
 with every write of the document and stays close to the wall clock, in units of 1/65,536 ms.
 ``_sync.hidden`` keeps the document out of searches. ``_sync.entities`` holds, for each entity that ever
-contributed, the version that the document reflects; a deleted entity leaves its version behind.
+contributed, the version that the document reflects; a deleted entity leaves its version behind. One that was
+written again while it was there also says since when it is (``first_synced_at_us``; else that is
+``synced_at_us``).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from syncline.model.decision import Conflict, Known, Review
@@ -69,7 +71,9 @@ def known(document: Document, entity: str) -> Known | None:
 def merge(shape: DocumentShape, document: Document, part: Part, now_us: int) -> Body | None:
     """Put the part into the document, and on record; return what stood in its place."""
     change = part.change
-    document["_sync"]["entities"][part.entity] = {
+    entities = document["_sync"]["entities"]
+    before = entities.get(part.entity)
+    record = {
         "version": list(change.version),
         "hash": change.content_hash,
         "event_id": change.event_id,
@@ -77,7 +81,17 @@ def merge(shape: DocumentShape, document: Document, part: Part, now_us: int) -> 
         "committed_at_us": change.committed_at_us,
         "synced_at_us": now_us,
     }
-    return shape.put(document, part)
+    entities[part.entity] = record
+    replaced = shape.put(document, part)
+    if before is not None and replaced is not None:
+        record["first_synced_at_us"] = first_synced_at_us(before)
+    return replaced
+
+
+def first_synced_at_us(record: Mapping[str, Any]) -> int:
+    """Since when the document has the entity, of its record in ``_sync.entities``."""
+    since_us: int = record.get("first_synced_at_us", record["synced_at_us"])
+    return since_us
 
 
 def tick(shape: DocumentShape, document: Document, now_us: int) -> int:

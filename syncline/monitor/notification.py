@@ -1,4 +1,4 @@
-"""What people are told of changes in quarantine, open reviews and rejected conflicts, and when.
+"""What people are told of what waits for them, and when.
 
 Ten thousand bad rows are one message: they are counted by what is wrong, and a few stand for all.
 """
@@ -24,12 +24,14 @@ class Source(StrEnum):
 
     QUARANTINE = "quarantine"
     REVIEWS = "reviews"
+    OVERDUE_REFERENCES = "overdue_references"
     CONFLICTS = "conflicts"
 
 
 _NOUNS = {
     Source.QUARANTINE: ("change in quarantine", "changes in quarantine"),
     Source.REVIEWS: ("open review", "open reviews"),
+    Source.OVERDUE_REFERENCES: ("overdue reference", "overdue references"),
     Source.CONFLICTS: ("rejected conflict", "rejected conflicts"),
 }
 
@@ -50,7 +52,7 @@ class Tally:
     entity_type: str | None
     topic: str | None
     kind: str
-    """The class of the error, the kind of the conflict."""
+    """The class of the error, the kind of the conflict, what never came."""
     field: str
     """That is at fault or in question; empty where none is named."""
     count: int
@@ -103,6 +105,8 @@ def _section(
 def _next_command(source: Source, entity_type: str | None, topic: str | None) -> str:
     if source is Source.QUARANTINE:
         return f"syncline quarantine list {f'--entity {entity_type}' if entity_type else f'--topic {topic}'}"
+    if source is Source.OVERDUE_REFERENCES:
+        return "syncline references"
     return f"syncline conflicts list{' --open' if source is Source.REVIEWS else ''}"
 
 

@@ -2,21 +2,23 @@
 
 What a target was told is remembered in the transaction in which it is told. So a message that fails is told
 later, with what came since. Only one that was taken just before the database or this process went away is
-told twice.
+told twice. What is overdue in the search copy is noted in the database first, and told from there.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 import psycopg
 import structlog
 from prometheus_client import Counter
 
 from syncline.clock import Clock
-from syncline.model.errors import Misconfigured, Unavailable
+from syncline.model.errors import Misconfigured, SynclineError, Unavailable
 from syncline.monitor import sql
 from syncline.monitor.notification import EXAMPLES, Example, Message, Source, Tally, next_try_us, word
+from syncline.monitor.overdue_references import FLOW, OverdueReferences
 from syncline.monitor.targets import Target
 from syncline.policies.ownership import EntityPolicy
 from syncline.policies.recipients import Interest, interests
@@ -42,6 +44,7 @@ class Notifier:
         recipients: Mapping[str, Collection[str]],
         topics: Mapping[str, EntityPolicy],
         personal: Collection[str],
+        overdue_references: OverdueReferences,
         interval_us: int,
         clock: Clock,
     ) -> None:
@@ -49,6 +52,7 @@ class Notifier:
         self._dsn = dsn
         self._targets = targets
         self._personal = personal
+        self._overdue_references = overdue_references
         self._topic_types = {topic: policy.type for topic, policy in topics.items()}
         self._interests = interests(recipients, topics)
         self._interval_us = interval_us
@@ -71,19 +75,44 @@ class Notifier:
     def round(self, stop: Stop) -> int:
         """Tell each target that may be told now, and answer how many did not take their message.
 
-        Raises ``Unavailable`` or a ``FatalError`` where the database does not answer.
+        Raises ``Unavailable`` or a ``FatalError`` where the database does not answer; also where the search
+        copy does not, after all else was told.
         """
         now_us = self._clock()
         failed = 0
+        unread: SynclineError | None = None
         try:
             with connect(self._dsn, "syncline-notify") as connection:
+                try:
+                    self._note_overdue(connection, now_us, stop)
+                except SynclineError as error:
+                    unread = error
                 for target in self._targets:
                     if stop.requested:
                         break
                     failed += not self._tell(connection, target, now_us)
         except psycopg.Error as error:
             raise_typed(error, "reading what is new")
+        if unread is not None:
+            raise unread
         return failed
+
+    def _note_overdue(self, connection: Connection, now_us: int, stop: Stop) -> None:
+        noted = {"flow": FLOW, "now_us": now_us}
+        for found in self._overdue_references.read(datetime.fromtimestamp(now_us / 1e6, UTC), stop):
+            if stop.requested:
+                return
+            rows = [
+                {
+                    "entity_type": each.entity.type,
+                    "entity_id": each.entity.id,
+                    "referenced": str(each.referenced),
+                    "since": each.since,
+                }
+                for each in found
+            ]
+            connection.execute(_STATEMENTS["note_overdue"], noted | {"found": orjson.dumps(rows).decode()})
+        connection.execute(_STATEMENTS["forget_no_longer_overdue"], noted)
 
     def _tell(self, connection: Connection, target: Target, now_us: int) -> bool:
         """Whether all is well: told, nothing new, or not to be told before a later round."""

@@ -1,6 +1,6 @@
 """Why a search document says what it says: gathers what the servers know of one SKU."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
@@ -9,6 +9,7 @@ from syncline.model.change import EntityKey
 from syncline.monitor.audited_conflicts import Search, in_utc, read_conflicts
 from syncline.monitor.explanation import Explanation, Facts, SourceEntity, SourceRow, explain
 from syncline.monitor.freshness import lowest_watermark_us
+from syncline.monitor.overdue_references import FLOW, OverdueReference, overdue_in
 from syncline.monitor.search_comparison import Parts, entity_of, expected_document
 from syncline.monitor.search_copy import SearchCopy
 from syncline.monitor.search_fields import SearchFields
@@ -21,13 +22,13 @@ from syncline.policies.reading import load_policies
 from syncline.postgres import connect
 from syncline.settings import Settings
 
-FLOW = "catalog_search"
 ROAD = ("outbox_relay", FLOW)
 
 
 def explain_product(settings: Settings, sku: str) -> Explanation:
     """Look at the watermark, the copy, the sources and what waits, in this order."""
-    policy = load_policies(settings.policies_dir).flow(FLOW)
+    policies = load_policies(settings.policies_dir)
+    policy = policies.flow(FLOW)
     mapped = SearchFields(policy)
     with connect(settings.postgres_dsn.get_secret_value(), "syncline-explain") as connection:
         reached_us = lowest_watermark_us(connection, FLOW, settings)
@@ -49,6 +50,9 @@ def explain_product(settings: Settings, sku: str) -> Explanation:
         keys = [EntityKey(*name.split(":", 1)) for name in names]
         conflicts = read_conflicts(connection, Search(flow=FLOW, entities=keys))
     copy = document or {}
+    overdue: Sequence[OverdueReference] = ()
+    if document is not None and document["_sync"]["hidden"]:
+        overdue = overdue_in(sku, document, policies.references(FLOW), looked_at)
     return explain(
         Facts(
             document=EntityKey("product", sku),
@@ -57,7 +61,7 @@ def explain_product(settings: Settings, sku: str) -> Explanation:
             is_known=document is not None,
             is_hidden=copy["_sync"]["hidden"] if document is not None else None,
             should_be_hidden=entity_of("product", "", sku) not in parts,
-            hidden_because=_hidden_because(sku, records, parts),
+            hidden_because=_hidden_because(sku, records, parts, overdue),
             document_version=copy["_sync"]["version"] if document is not None else None,
             records=records,
             entities={name: _entity(name, rows, mapped) for name in names},
@@ -113,10 +117,17 @@ def _entity_of_this(entity: str | None, sku: str, owners: Mapping[str, str]) -> 
     return entity if entity_type in owners and is_ours else None
 
 
-def _hidden_because(sku: str, records: dict[str, Any], parts: Parts) -> str:
+def _hidden_because(
+    sku: str, records: dict[str, Any], parts: Parts, overdue: Sequence[OverdueReference]
+) -> str:
     product = entity_of("product", "", sku)
     record = records.get(product)
     if record is None:
         there = "the catalog has it" if product in parts else "the catalog does not have it either"
-        return f"its product never came; {there}"
+        because = f"its product never came; {there}"
+        if overdue:
+            since = min(each.overdue_since for each in overdue)
+            names = ", ".join(str(each.entity) for each in overdue)
+            because += f"; overdue since {since:%Y-%m-%d %H:%M:%S} UTC: {names}"
+        return because
     return f"its product was deleted, as of version {record.row_version}"

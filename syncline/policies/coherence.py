@@ -1,6 +1,6 @@
 """Whether what policy files say fits together: columns that exist, types that compare, rules to be kept."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import combinations
 
 from syncline.model.values import E4_DECIMALS
@@ -147,5 +147,21 @@ def check_all(policies: Mapping[str, PolicyFile]) -> Iterator[tuple[str, Keys, s
     entities = [policy.entity for policy in policies.values()]
     for name, policy in policies.items():
         for number, rule in enumerate(policy.rules):
-            if rule.references is not None and rule.references not in entities:
-                yield name, ("rules", number, "references"), unknown(rule.references, "entity", entities)
+            if rule.references is None:
+                continue
+            place = ("rules", number, "references")
+            if rule.references not in entities:
+                yield name, place, unknown(rule.references, "entity", entities)
+            elif rule.references not in _leading(policy, policies.values()):
+                yield name, place, f"no document has {rule.references} once and {policy.entity} beside it"
+            elif any(rule.references == earlier.references for earlier in policy.rules[:number]):
+                yield name, place, f"{rule.references} is referred to by a rule above already"
+
+
+def _leading(policy: PolicyFile, policies: Iterable[PolicyFile]) -> set[str]:
+    """The entities that stand once in the documents that this one is a part of: without them it is hidden."""
+    return {
+        other.entity
+        for other in policies
+        if other is not policy and other.source.slot is None and other.flows.keys() & policy.flows.keys()
+    }

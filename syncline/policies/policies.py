@@ -17,6 +17,15 @@ from syncline.policies.strategies import ConflictPolicy, FieldPolicy, Strategy
 from syncline.policies.subscriptions import Subscription, Wish
 
 
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Entities of one type need one of another: until it comes they are hidden, and told of after a while."""
+
+    entity: str
+    referenced: str
+    grace: timedelta
+
+
 @dataclass(frozen=True)
 class FlowPolicy:
     """All that is decided about one flow."""
@@ -120,6 +129,16 @@ class Policies:
         if not files:
             raise Misconfigured(f"no policy has a section flows.{name}, so the flow has nothing to do")
         return FlowPolicy(name, files)
+
+    def references(self, flow: str) -> tuple[Reference, ...]:
+        """Of the entities that the flow subscribes to."""
+        return tuple(
+            Reference(file.entity, rule.references, timedelta(seconds=rule.grace_s))
+            for file in self.files
+            if flow in file.flows
+            for rule in file.rules
+            if rule.references is not None and rule.grace_s is not None
+        )
 
 
 def entities_of(file: PolicyFile) -> Iterator[EntityPolicy]:

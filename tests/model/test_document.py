@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncline.model.decision import Known
-from syncline.model.document import CLOCK_TICKS_PER_MS, known, merge, tick
+from syncline.model.document import CLOCK_TICKS_PER_MS, first_synced_at_us, known, merge, tick
 from syncline.policies.search_document import SearchDocument
 from tests.changes import NOON_US, price_part, product_part
 
@@ -58,3 +58,15 @@ def test_a_document_knows_each_entity_that_ever_was_in_it() -> None:
 
     assert known(document, part.entity) == Known(part.version, part.change.content_hash)
     assert document["prices"] == {}
+
+
+def test_a_document_knows_since_when_each_entity_is_in_it() -> None:
+    document = shape.empty("SKU-1")
+    since = []
+
+    for now_us, op in enumerate(["upsert", "upsert", "upsert", "delete", "upsert", "upsert"]):
+        part = price_part(now_us + 1, op)
+        merge(shape, document, part, now_us)
+        since.append(first_synced_at_us(document["_sync"]["entities"][part.entity]))
+
+    assert since == [0, 0, 0, 0, 4, 4]

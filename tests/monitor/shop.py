@@ -85,9 +85,22 @@ class Shop:
             for entity, version in rows
         }
 
+    def sell_early(self, sku: str) -> Document:
+        """As ``sell``, but of the product itself nobody has heard yet; the document is in the index too."""
+        document = self.sell(sku)
+        self.run("DELETE FROM catalog.products WHERE sku = %s", sku)
+        early = {name: document[name] for name in ("sku", "prices", "stock", "_sync")}
+        early["_sync"] |= {"hidden": True, "entities": self.entities(sku)}
+        self.index(early)
+        return early
+
     def index(self, document: Document, document_id: str | None = None) -> None:
         document_id = document_id or document["sku"]
         self.client.index(index=self._alias, id=document_id, document=document)
+
+    def document(self, document_id: str) -> Document:
+        found: Document = self.client.get(index=self._alias, id=document_id)["_source"]
+        return found
 
     def run(self, statement: str, *values: object) -> None:
         self.connection.execute(statement.encode(), values)
@@ -136,6 +149,7 @@ class Shop:
             "sync.reviews",
             "sync.status",
             "sync.outbox",
+            "sync.overdue_references",
         ):
             self.run(f"DELETE FROM {table}")
         # What a flow of a test wrote too, and what the alias hides.

@@ -177,17 +177,15 @@ def test_conflicts_on_the_way_are_told(shop: Shop, run: Run) -> None:
 
 
 def test_a_hidden_document_says_why(shop: Shop, run: Run) -> None:
-    document = shop.sell("S")
-    shop.run("DELETE FROM catalog.products")
-    early = {name: document[name] for name in ("sku", "prices", "stock", "_sync")}
-    early["_sync"] |= {"hidden": True, "entities": shop.entities("S")}
-    shop.index(early)
+    early = shop.sell_early("S")
     found = run.json("S")
     assert (found["finding"], found["is_hidden"]) == ("equal", True)
-    assert found["hidden_because"] == "its product never came; the catalog does not have it either"
+    assert found["hidden_because"] == (
+        "its product never came; the catalog does not have it either; "
+        "overdue since 2026-01-01 13:00:00 UTC: price:EUR:S, stock:W1:S, stock:W2:S"
+    )
 
-    deleted = document["_sync"]["entities"] | {"product:S": {**shop_record(), "version": [1, 9, 1, 0]}}
-    early["_sync"]["entities"] |= {"product:S": deleted["product:S"]}
+    early["_sync"]["entities"] |= {"product:S": {**shop_record(), "version": [1, 9, 1, 0]}}
     shop.index(early)
     assert run.json("S")["hidden_because"] == "its product was deleted, as of version 9"
 

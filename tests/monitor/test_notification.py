@@ -67,6 +67,21 @@ def test_all_that_waits_is_counted_in_the_title() -> None:
     ]
 
 
+def test_what_is_overdue_is_named_with_how_long_it_is_hidden() -> None:
+    example = Example(1, "EUR:SKU-1", "hidden since 2026-01-01 12:00:00 UTC")
+    overdue = tally(
+        Source.OVERDUE_REFERENCES, kind="product never came", field="", count=2, examples=(example,)
+    )
+    message = word([tally(), overdue], (), {}, None)
+    assert message.title == "Syncline: 1 change in quarantine, 2 overdue references"
+    assert message.body.splitlines()[-4:] == [
+        "price: 2 overdue references",
+        "  2 product never came, for example:",
+        "    EUR:SKU-1 (hidden since 2026-01-01 12:00:00 UTC)",
+        "  Next: syncline references",
+    ]
+
+
 def test_what_was_never_decoded_is_named_by_its_topic_and_entry() -> None:
     example = Example(17, None, "value: this is not JSON")
     message = word(

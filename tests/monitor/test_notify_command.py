@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -48,13 +49,15 @@ def hook() -> Iterator[Webhook]:
 
 
 @pytest.fixture
-def notify(dsn: str, hook: Webhook, tmp_path: Path) -> Iterator[Notify]:
+def notify(dsn: str, own: Settings, hook: Webhook, tmp_path: Path) -> Iterator[Notify]:
     """Starts the process, which tells the owner of prices by the webhook; its log is of level DEBUG."""
 
     def start(*arguments: str, **environment: object) -> Flow:
         log = tmp_path / f"{len(list(tmp_path.iterdir()))}.log"
         variables = {
             "postgres_dsn": dsn,
+            "elasticsearch_url": own.elasticsearch_url.get_secret_value(),
+            "search_alias": own.search_alias,
             "notify_targets": orjson.dumps({"pricing": [hook.address]}).decode(),
             "log_level": "DEBUG",
             "home": tmp_path / "home",
@@ -140,6 +143,28 @@ def test_a_database_that_is_away_is_asked_again(notify: Notify) -> None:
     assert process.end(signal.SIGTERM) < 5
     assert process.process.returncode == 0
     assert notify("--once", postgres_dsn=away).outcome() == 1
+
+
+def test_a_search_copy_that_is_away_is_asked_again(notify: Notify, room: WaitingRoom, hook: Webhook) -> None:
+    [port] = free_ports(1)
+    away = f"http://127.0.0.1:{port}"
+    room.quarantine()
+    process = notify(elasticsearch_url=away, notify_interval_s=1)
+    eventually(lambda: process.text.count("looking again at the next interval") >= 2, what="a second look")
+    assert process.end(signal.SIGTERM) < 5
+    assert process.process.returncode == 0
+    assert len(hook.messages) == 1
+    assert notify("--once", elasticsearch_url=away).outcome() == 1
+
+
+def test_a_search_copy_that_hangs_does_not_hold_up_the_end(notify: Notify, room: WaitingRoom) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        hanging.settimeout(30)
+        process = notify(elasticsearch_url=f"http://127.0.0.1:{hanging.getsockname()[1]}")
+        asked, _ = hanging.accept()
+        with asked:
+            assert process.end(signal.SIGTERM) < 5
+    assert process.process.returncode == 0
 
 
 def test_it_tells_how_it_is_doing(notify: Notify, room: WaitingRoom) -> None:

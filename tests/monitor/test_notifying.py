@@ -11,13 +11,16 @@ from sinks.postgres import install_sync_schema
 from syncline.model.errors import Misconfigured, MissingResource, Unavailable
 from syncline.monitor.notification import Message
 from syncline.monitor.notifying import Notifier
+from syncline.monitor.overdue_references import OverdueReferences
 from syncline.monitor.targets import targets
 from syncline.policies.reading import load_policies
 from syncline.settings import Settings
 from syncline.stopping import Stop
+from tests.changes import NOON_US
 from tests.monitor.receivers import Mailbox, Webhook, mailbox, webhook
+from tests.monitor.shop import Shop
 from tests.monitor.waiting_room import WaitingRoom
-from tests.own import own_database
+from tests.own import but, own_database
 
 POLICIES = load_policies()
 INTERVAL_US = 60_000_000
@@ -71,17 +74,27 @@ Start = Callable[[Mapping[str, list[str]]], Notifier]
 
 
 @pytest.fixture
-def start(dsn: str, room: WaitingRoom, time: Time) -> Start:
+def start(dsn: str, own: Settings, room: WaitingRoom, time: Time) -> Start:
     """A notifier as a process that starts now has it, for these addresses by recipient."""
 
     def start(addresses: Mapping[str, list[str]]) -> Notifier:
-        secret = {name: [SecretStr(address) for address in own] for name, own in addresses.items()}
-        topics = POLICIES.topics("shop")
-        return Notifier(
-            dsn, list(targets(secret)), POLICIES.recipients, topics, POLICIES.personal, INTERVAL_US, time
-        )
+        return notifier(dsn, own, addresses, time)
 
     return start
+
+
+def notifier(dsn: str, settings: Settings, addresses: Mapping[str, list[str]], time: Time) -> Notifier:
+    secret = {name: [SecretStr(address) for address in own] for name, own in addresses.items()}
+    return Notifier(
+        dsn,
+        list(targets(secret)),
+        POLICIES.recipients,
+        POLICIES.topics("shop"),
+        POLICIES.personal,
+        OverdueReferences.of(settings, POLICIES),
+        INTERVAL_US,
+        time,
+    )
 
 
 def test_ten_thousand_changes_are_one_message_a_recipient(
@@ -283,9 +296,79 @@ def test_a_target_that_could_never_be_told_is_named(
     assert "s3cret" not in str(error.value)
 
 
-def test_a_database_without_the_schema_is_told(settings: Settings, hook: Webhook, time: Time) -> None:
-    with own_database(settings.postgres_dsn.get_secret_value(), "own_nothing") as dsn:
-        found = list(targets({"pricing": [SecretStr(hook.address)]}))
-        notifier = Notifier(dsn, found, POLICIES.recipients, {}, POLICIES.personal, INTERVAL_US, time)
+def test_a_database_without_the_schema_is_told(own: Settings, hook: Webhook, time: Time) -> None:
+    with own_database(own.postgres_dsn.get_secret_value(), "own_nothing") as dsn:
+        without_schema = notifier(dsn, own, {"pricing": [hook.address]}, time)
         with pytest.raises(MissingResource, match="syncline setup"):
-            notifier.round(Stop())
+            without_schema.round(Stop())
+
+
+@pytest.fixture
+def waiting(shop: Shop, time: Time) -> Shop:
+    """A shop with prices and stock of products that never came, an hour and more ago."""
+    time.now_us = NOON_US + 3_700_000_000
+    for sku in ("A", "B"):
+        shop.sell_early(sku)
+    return shop
+
+
+def test_a_product_that_never_came_is_told_once_to_whom_it_concerns(
+    start: Start, waiting: Shop, hook: Webhook, time: Time
+) -> None:
+    with webhook("catalog") as catalog:
+        tell = start({"pricing": [hook.address], "catalog": [catalog.address]})
+        tell.round(Stop())
+        time.pass_intervals()
+        tell.round(Stop())
+    [message] = hook.messages
+    assert message["title"] == "Syncline: 2 overdue references"
+    assert "  2 product never came, for example:" in message["message"].splitlines()
+    assert "    EUR:A (hidden since 2026-01-01 12:00:00 UTC)" in message["message"].splitlines()
+    assert catalog.messages == []
+
+
+def test_what_is_within_its_grace_time_is_not_told(
+    start: Start, waiting: Shop, hook: Webhook, time: Time
+) -> None:
+    time.now_us = NOON_US + 3_600_000_000
+    start({"pricing": [hook.address]}).round(Stop())
+    assert hook.messages == []
+    time.now_us += 5_000  # the copy had it so much later than its commit
+    start({"pricing": [hook.address]}).round(Stop())
+    assert len(hook.messages) == 1
+
+
+def test_an_overdue_reference_that_went_away_and_came_back_is_news(
+    start: Start, waiting: Shop, hook: Webhook, time: Time
+) -> None:
+    tell = start({"pricing": [hook.address]})
+    tell.round(Stop())
+    early = waiting.document("A")
+    waiting.index({**early, "name": "Cup", "_sync": {**early["_sync"], "hidden": False}})
+    time.pass_intervals()
+    tell.round(Stop())
+    waiting.index(early)
+    time.pass_intervals()
+    tell.round(Stop())
+    assert [message["title"] for message in hook.messages] == [
+        "Syncline: 2 overdue references",
+        "Syncline: 1 overdue reference",
+    ]
+    assert "EUR:A" in hook.messages[1]["message"]
+
+
+def test_a_search_copy_that_is_away_keeps_nobody_from_the_rest(
+    dsn: str, own: Settings, start: Start, room: WaitingRoom, waiting: Shop, hook: Webhook, time: Time
+) -> None:
+    addresses = {"pricing": [hook.address]}
+    start(addresses).round(Stop())
+    room.quarantine()
+    time.pass_intervals()
+    away = notifier(dsn, but(own, elasticsearch_url="http://127.0.0.1:1"), addresses, time)
+    with pytest.raises(Unavailable, match="Elasticsearch does not answer"):
+        away.round(Stop())
+    told = [message["title"] for message in hook.messages]
+    assert told == ["Syncline: 2 overdue references", "Syncline: 1 change in quarantine"]
+    time.pass_intervals()
+    start(addresses).round(Stop())
+    assert len(hook.messages) == len(told)

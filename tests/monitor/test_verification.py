@@ -151,11 +151,7 @@ def test_a_document_under_a_strange_id_is_found(shop: Shop, own: Settings, sku: 
 
 def test_what_is_hidden_must_be_right_too(shop: Shop, own: Settings) -> None:
     """A price that came before its product, and a product that was deleted with all it had."""
-    early = shop.sell("EARLY")
-    shop.run("DELETE FROM catalog.products")
-    early = {field: early[field] for field in ("sku", "prices", "stock", "_sync")}
-    early["_sync"] |= {"hidden": True, "entities": shop.entities("EARLY")}
-    shop.index(early)
+    early = shop.sell_early("EARLY")
     nothing = {"on_hand": 0, "reserved": 0, "available": 0, "in_stock": False, "by_warehouse": {}}
     on_record = {"hidden": True, "entities": {"product:GONE": {"version": [1, 9, 1, 0]}}}
     shop.index({"sku": "GONE", "prices": {}, "stock": nothing, "_sync": on_record})

@@ -21,7 +21,10 @@ class WaitingRoom:
 
     def empty(self) -> None:
         self.connection.execute(
-            "TRUNCATE sync.quarantine, sync.reviews, sync.conflicts, sync.notification_targets, sync.told"
+            """
+            TRUNCATE sync.quarantine, sync.reviews, sync.conflicts, sync.overdue_references,
+                sync.notification_targets, sync.told
+            """
         )
 
     def quarantine(

@@ -1,6 +1,7 @@
 """A folder of policies either makes sense, or all that is wrong with it is told in one run."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from importlib import resources
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from syncline import policies
 from syncline.model.errors import Misconfigured
+from syncline.policies.policies import Reference
 from syncline.policies.reading import faults_of, load_policies
 
 OWN = {
@@ -182,3 +184,32 @@ def test_a_policy_of_one_s_own_takes_the_place_of_syncline_s(folder: Path) -> No
     assert "eu.shop.items" in flow.topics("eu")
     assert flow.mapping["product"]({"item_no": "1", "title": " Kettle "})["name"] == "Kettle"
     assert flow.rules["product"][0].check({"name": " "}, "") == "title: ' ' is empty; it must be there"
+
+
+def test_a_reference_is_to_what_leads_the_same_document(folder: Path) -> None:
+    def about(entity: str) -> list[str]:
+        text = OWN["price.toml"].replace('references = "product"', f'references = "{entity}"')
+        return told(write(folder, {"price.toml": text}))
+
+    assert about("product") == []
+    for entity in ("stock", "customer", "price"):
+        [fault] = about(entity)
+        assert fault.endswith(f"references: no document has {entity} once and price beside it")
+
+
+def test_a_reference_is_said_once(folder: Path) -> None:
+    again = '\n[[rules]]\nreferences = "product"\ngrace_s = 60\n'
+
+    [fault] = told(write(folder, {"price.toml": OWN["price.toml"] + again}))
+
+    assert fault.endswith("references: product is referred to by a rule above already")
+
+
+def test_what_refers_to_something_is_known_by_flow() -> None:
+    policies = load_policies()
+    hour = timedelta(hours=1)
+    assert set(policies.references("catalog_search")) == {
+        Reference("price", "product", hour),
+        Reference("stock", "product", hour),
+    }
+    assert policies.references("customer_profiles") == ()

@@ -8,12 +8,28 @@ FROM sync.notification_targets
 WHERE target = %(target)s
 FOR UPDATE SKIP LOCKED
 
+-- name: note_overdue
+INSERT INTO sync.overdue_references AS known (flow, entity_type, entity_id, referenced, since, seen_at)
+SELECT %(flow)s, entity_type, entity_id, referenced, since, to_timestamp(%(now_us)s / 1e6)
+FROM jsonb_to_recordset(%(found)s::jsonb) AS found (
+    entity_type text, entity_id text, referenced text, since timestamptz
+)
+ON CONFLICT (flow, entity_type, entity_id, referenced) DO UPDATE SET
+    since = excluded.since,
+    seen_at = greatest(known.seen_at, excluded.seen_at)
+
+-- name: forget_no_longer_overdue
+-- What another process saw after this round began stays.
+DELETE FROM sync.overdue_references WHERE flow = %(flow)s AND seen_at < to_timestamp(%(now_us)s / 1e6)
+
 -- name: forget_settled
 -- What is opened again after this is news. Conflicts stay in the audit for good: see take_news.
 WITH unsettled AS (
     SELECT 'quarantine' AS source, id AS row_id FROM sync.quarantine WHERE state = 'open'
     UNION ALL
     SELECT 'reviews', id FROM sync.reviews WHERE state = 'open'
+    UNION ALL
+    SELECT 'overdue_references', id FROM sync.overdue_references
     UNION ALL
     SELECT 'conflicts', id FROM sync.conflicts
     WHERE winner = 'known' AND decided_at > now() - interval '8 days'
@@ -37,6 +53,11 @@ WITH waiting AS (
     SELECT 'reviews', id, entity_type, entity_id, NULL, 'concurrent values', field, NULL
     FROM sync.reviews
     WHERE state = 'open'
+    UNION ALL
+    SELECT
+        'overdue_references', id, entity_type, entity_id, NULL, split_part(referenced, ':', 1) || ' never came', '',
+        'hidden since ' || to_char(since AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC'
+    FROM sync.overdue_references
     UNION ALL
     SELECT 'conflicts', id, entity_type, entity_id, NULL, kind, field, rule
     FROM sync.conflicts
