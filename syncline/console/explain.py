@@ -189,6 +189,8 @@ def _conflict(conflict: AuditedConflict) -> str:
     )
     if conflict.resolution is not None:
         text += f"; resolved by {conflict.resolution.by}: {conflict.resolution.why}"
+        if conflict.resolution.failed is not None:
+            text += f", which failed: {conflict.resolution.failed.reason}"
     return text
 
 
