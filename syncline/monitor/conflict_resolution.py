@@ -12,6 +12,7 @@ from psycopg.types.json import Jsonb
 from syncline.model.change import EntityKey
 from syncline.model.errors import NotPossible
 from syncline.monitor import sql
+from syncline.monitor.answer_check import check_answer
 from syncline.monitor.audited_conflicts import (
     AuditedConflict,
     AuditedReview,
@@ -65,17 +66,18 @@ def resolve(settings: Settings, name: str, choice: Choice) -> Resolved:
         ):
             found = find(connection, name)
             if isinstance(found, AuditedReview):
-                return _resolve_review(connection, found.id, choice)
+                return _resolve_review(connection, found.id, choice, settings)
             return _resolve_conflict(connection, found.id, choice, settings)
     except psycopg.Error as error:
         raise_typed(error, f"resolving {name}")
 
 
-def _resolve_review(connection: Connection, id_: int, choice: Choice) -> Resolved:
+def _resolve_review(connection: Connection, id_: int, choice: Choice, settings: Settings) -> Resolved:
     connection.execute(_STATEMENTS["lock_review"], {"id": id_})
     [review] = read_reviews(connection, Search(id=id_))
     version = _next_version(connection)
     answer = answer_review(review, choice, version, datetime.now(UTC))
+    _check(review, answer, settings)
     _withdraw_failed(connection, review.resolution, choice)
     connection.execute(_STATEMENTS["resolve_review"], {"id": id_, **_on_record(answer, choice)})
     entity = EntityKey(review.entity_type, review.entity_id)
@@ -109,9 +111,16 @@ def _resolve_conflict(connection: Connection, id_: int, choice: Choice, settings
     version = _next_version(connection)
     stored = partial(stored_content, settings=settings)
     answer = answer_conflict(conflict, choice, entities, settings.topic_prefix, version, stored)
+    _check(conflict, answer, settings)
     _withdraw_failed(connection, conflict.resolution, choice)
     _record(connection, [conflict], answer, choice)
     return Resolved(conflict.name, conflict.flow, _send(connection, answer, version))
+
+
+def _check(asked: AuditedConflict | AuditedReview, answer: Answer, settings: Settings) -> None:
+    if answer.sending is not None:
+        flow = load_policies(settings.policies_dir).flow(asked.flow)
+        check_answer(asked.name, answer.sending, flow, settings.topic_prefix)
 
 
 def _withdraw_failed(connection: Connection, resolution: Resolution | None, choice: Choice) -> None:

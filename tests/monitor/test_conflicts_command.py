@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -25,6 +26,7 @@ from syncline.policies.reentry import reentry_topic
 from syncline.settings import Settings
 from syncline.stopping import Stop
 from tests.changes import NOON_US, SEARCH, change_message, change_of, price, product
+from tests.lax_policies import without_rules
 from tests.log import Log, fields
 from tests.monitor.shop import Shop
 from tests.waiting import eventually
@@ -200,10 +202,25 @@ def test_a_field_of_a_conflict_may_be_set_right(desk: Desk) -> None:
     assert desk.list_e4("T") == 155_000
 
 
-def test_an_answer_that_breaks_a_rule_waits_in_quarantine_and_may_be_given_anew(desk: Desk) -> None:
+def test_an_answer_that_breaks_a_rule_is_told_at_once(desk: Desk) -> None:
+    name, _, _ = desk.two_prices_of_one_version("Y")
+    result = desk("resolve", name, "--take", "incoming", "--set", "list_amount=-1", *DECISION)
+    assert isinstance(result.exception, NotPossible)
+    assert f"{name}: catalog_search would not take this answer: list_amount: -1.0000" in str(result.exception)
+    result = desk("resolve", name, "--take", "incoming", "--set", "list_amount=a lot", *DECISION)
+    assert "list_amount: 'a lot'" in str(result.exception)
+    assert desk.sent() == []
+    assert desk.listed("--open")["conflicts"][0]["resolution"] is None
+
+
+def test_an_answer_that_fails_on_its_way_waits_in_quarantine_and_may_be_given_anew(
+    desk: Desk, tmp_path: Path
+) -> None:
     name, _, _ = desk.two_prices_of_one_version("W")
     standing = desk.list_e4("W")
-    desk("resolve", name, "--take", "incoming", "--set", "list_amount=-1", *DECISION)
+    with pytest.MonkeyPatch.context() as older:
+        older.setenv("SYNCLINE_POLICIES_DIR", str(without_rules(tmp_path)))
+        desk("resolve", name, "--take", "incoming", "--set", "list_amount=-1", *DECISION)
     desk.deliver()
     assert desk.list_e4("W") == standing
     assert desk.quarantined() == [("price", "open", None)]
@@ -230,9 +247,11 @@ def test_an_answer_that_breaks_a_rule_waits_in_quarantine_and_may_be_given_anew(
     assert desk.list_e4("W") == 10_000
 
 
-def test_an_answer_that_failed_and_was_discarded_may_be_given_anew(desk: Desk) -> None:
+def test_an_answer_that_failed_and_was_discarded_may_be_given_anew(desk: Desk, tmp_path: Path) -> None:
     name, _, _ = desk.two_prices_of_one_version("X")
-    desk("resolve", name, "--take", "incoming", "--set", "list_amount=-1", *DECISION)
+    with pytest.MonkeyPatch.context() as older:
+        older.setenv("SYNCLINE_POLICIES_DIR", str(without_rules(tmp_path)))
+        desk("resolve", name, "--take", "incoming", "--set", "list_amount=-1", *DECISION)
     desk.deliver()
     [(entry,)] = desk.shop.connection.execute("SELECT id::text FROM sync.quarantine").fetchall()
     desk.quarantine("discard", entry, "--by", "bert", "--why", "nonsense")

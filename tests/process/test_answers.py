@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -14,8 +15,10 @@ from psycopg.types.json import Jsonb
 from typer.testing import CliRunner
 
 from syncline.console.main import app
+from syncline.model.errors import NotPossible
 from syncline.monitor.verification import verify
 from syncline.settings import Settings
+from tests.lax_policies import without_rules
 from tests.own import own_settings
 from tests.process.running import Flow, Running
 from tests.services.database import Database
@@ -213,11 +216,21 @@ def test_what_a_person_sets_instead_is_in_the_copy_within_a_second(
     customer.await_email(A, "an edit long after")
 
 
-def test_an_answer_that_breaks_a_rule_leaves_the_review_open_to_be_answered_anew(
-    customer: Customer, command: Command, flow: Flow
+def test_an_answer_that_breaks_a_rule_is_told_at_once(customer: Customer, command: Command) -> None:
+    review = customer.disputed()
+    with pytest.raises(NotPossible, match=f"{review}: {NAME} would not take .* email: 'nobody' must match"):
+        command("conflicts", "resolve", review, "--set", "email=nobody", *BY)
+    [asked] = customer.reviews("--open")
+    assert asked["resolution"] is None
+
+
+def test_an_answer_that_fails_on_its_way_leaves_the_review_open_to_be_answered_anew(
+    customer: Customer, command: Command, flow: Flow, tmp_path: Path
 ) -> None:
     review = customer.disputed()
-    command("conflicts", "resolve", review, "--set", "email=nobody", *BY)
+    with pytest.MonkeyPatch.context() as older:
+        older.setenv("SYNCLINE_POLICIES_DIR", str(without_rules(tmp_path)))
+        command("conflicts", "resolve", review, "--set", "email=nobody", *BY)
     entry = customer.await_quarantine()
     assert (customer.email(), customer.await_review()) == (A, review)
     told = one_line(command("quarantine", "show", entry))
