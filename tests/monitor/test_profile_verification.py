@@ -135,6 +135,13 @@ def test_what_waits_in_quarantine_explains(customers: Customers, shop: Shop, own
     assert report.explained_keys[0].quarantined == (f"customer:{ANN}",)
 
 
+def test_an_answer_that_failed_explains_nothing(customers: Customers, shop: Shop, own: Settings) -> None:
+    customers.say(ANN)
+    shop.quarantine(f"customer:{ANN}", 1)
+    customers.run("UPDATE sync.quarantine SET flow = 'customer_profiles', topic = 'shop.sync.reentry'")
+    assert differing(check(own)) == {ANN: [WHOLE]}
+
+
 @pytest.mark.parametrize(
     ("version", "explains"), [((1, 5, 0, 1), True), ((1, 5, 0, 0), False), ((1, 6, 0, 1), False)]
 )
