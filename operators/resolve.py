@@ -38,7 +38,9 @@ class Resolve:
             part = verdict.part
             winner = standing.get(part.entity)
             settled.append(verdict if winner is None else self.judge(part, winner))
-            standing.setdefault(part.entity, Known(part.version, part.change.content_hash))
+            change = part.change
+            stands = Known(part.version, change.content_hash, change.message.position)
+            standing.setdefault(part.entity, stands)
         return settled
 
 
@@ -48,7 +50,9 @@ def _same_version(part: Part, standing: Known, won: bool) -> Conflict:
         ConflictKind.VERSION,
         change.entity,
         field="",
-        known=Side(change.producer, tuple(standing.version), standing.content_hash),
+        known=Side(
+            change.producer, tuple(standing.version), standing.content_hash, position=standing.position
+        ),
         arrived=Side(
             change.producer,
             tuple(change.version),

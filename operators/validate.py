@@ -5,23 +5,27 @@ from collections.abc import Mapping, Sequence
 from syncline.model.decision import Conflict, ConflictKind, Known, Side
 from syncline.model.errors import Contradictory, Invalid
 from syncline.model.part import Part
+from syncline.model.reentry import RESOLUTION_PRODUCER
 from syncline.policies.rules import Rule
 
 
 class Validate:
-    """Checks each part by all the rules for its entity's type."""
+    """Checks each part by all the rules for its entity's type, or for the field that a person speaks of."""
 
     def __init__(self, rules: Mapping[str, Sequence[Rule]]) -> None:
         self._rules = rules
 
     def __call__(self, part: Part) -> Invalid | None:
         """All that is wrong with the part, or ``None``."""
-        body, slot = part.body, part.slot
+        body, slot, change = part.body, part.slot, part.change
         if body is None:
             return None
+        about = change.entity.type
+        if change.producer == RESOLUTION_PRODUCER:
+            about = f"{about}:{slot}"
         complaints: list[str] = []
         is_contradictory = False
-        for rule in self._rules.get(part.change.entity.type, ()):
+        for rule in self._rules.get(about, ()):
             complaint = rule.check(body, slot)
             if complaint is not None:
                 complaints.append(complaint)
@@ -38,7 +42,7 @@ def contradiction(part: Part, standing: Known | None, complaint: str) -> Conflic
     known = (
         Side(change.producer, (), "")
         if standing is None
-        else Side(change.producer, tuple(standing.version), standing.content_hash)
+        else Side(change.producer, tuple(standing.version), standing.content_hash, position=standing.position)
     )
     arrived = Side(
         change.producer,

@@ -22,6 +22,7 @@ def conflict_audit(flow: str, dsn: str, stop: Stop) -> PostgresSink[Conflict]:
             "known_version": known.version,
             "known_hash": known.content_hash,
             "known_value": known.value,
+            "known_position": known.position,
             "arrived_writer": arrived.writer,
             "arrived_version": arrived.version,
             "arrived_hash": arrived.content_hash,

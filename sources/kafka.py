@@ -149,7 +149,7 @@ class Poller:
             if (error := message.error()) is not None:
                 self._check(error, message)
             else:
-                read = _read(message, received_at_us)
+                read = as_message(message, received_at_us)
                 self._buffers[read.partition].append(read)
 
     def _is_there(self, message: KafkaMessage | None) -> bool:
@@ -179,7 +179,8 @@ def _tell(error: KafkaError) -> None:
     _log.warning("Kafka", error=error.str())
 
 
-def _read(message: KafkaMessage, received_at_us: int) -> Message:
+def as_message(message: KafkaMessage, received_at_us: int) -> Message:
+    """A record of Kafka, which is no error."""
     _, appended_at_ms = message.timestamp()
     topic, partition, offset = message.topic(), message.partition(), message.offset()
     if topic is None or partition is None or offset is None:

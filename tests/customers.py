@@ -15,6 +15,7 @@ from syncline.model import envelope
 from syncline.model.change import Change, EntityKey, content_hash
 from syncline.model.message import Message
 from syncline.model.part import Part
+from syncline.model.reentry import RESOLUTION_PRODUCER
 from syncline.model.version import OpRank, Version
 from syncline.policies.customer_profile import CUSTOMER_COLUMNS, resolution_body
 from syncline.policies.reading import load_policies
@@ -198,7 +199,7 @@ def resolution_part(step: Resolved) -> Part:
         content_hash("upsert", fields),
         event_id=f"r{step.version}",
         is_first=False,
-        producer="sync",
+        producer=RESOLUTION_PRODUCER,
         committed_at_us=us(step.at),
         commit_time_is_estimated=False,
         detected_at_us=us(step.at),

@@ -130,6 +130,8 @@ CREATE TABLE IF NOT EXISTS sync.conflicts (
     why              text,
     resolution       jsonb
 );
+-- Where the content that stood is to be found, which the copy keeps no more than the position of.
+ALTER TABLE sync.conflicts ADD COLUMN IF NOT EXISTS known_position text;
 -- The same two in the other order are the same conflict: after a replay the winner is the one that is known.
 CREATE UNIQUE INDEX IF NOT EXISTS conflicts_once ON sync.conflicts (
     flow, kind, entity_type, entity_id, field,
@@ -167,6 +169,15 @@ COMMENT ON COLUMN sync.reviews.candidates IS 'by writer: its newest value, with 
 COMMENT ON COLUMN sync.reviews.standing IS 'the writer whose value the copy shows meanwhile';
 COMMENT ON COLUMN sync.reviews.document_version IS 'of two tellings the one with the higher clock is newer';
 COMMENT ON COLUMN sync.reviews.resolution IS 'the last one sent; the flow closes the review once the copy has it';
+
+-- People's answers to conflicts and reviews that a flow could not take, by the version that was drawn for each.
+CREATE OR REPLACE VIEW sync.failed_answers AS
+SELECT
+    id, flow, state, entity_type, entity_id, reason,
+    -- A resolution is a row of its own; what was chosen of a conflict is a correction of one.
+    coalesce(nullif((version ->> 3)::bigint, 0), (version ->> 1)::bigint) AS version
+FROM sync.quarantine
+WHERE topic LIKE '%.sync.reentry' AND entity_id IS NOT NULL AND state IN ('open', 'discarded');
 
 -- Where people are told of what waits for them. Only `syncline notify` writes this table and the next two.
 CREATE TABLE IF NOT EXISTS sync.notification_targets (

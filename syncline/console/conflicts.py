@@ -1,6 +1,7 @@
 """``syncline conflicts``: what could not both stand, and what a person says of it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 
 import orjson
@@ -11,11 +12,13 @@ from rich.text import Text
 from syncline.console.tables import list_of_facts, narrow_console, shown_time, shown_value, table_of
 from syncline.model.change import EntityKey
 from syncline.model.decision import ConflictKind
+from syncline.model.errors import NotPossible, TransientError
 from syncline.monitor.audited_conflicts import (
     AuditedCandidate,
     AuditedConflict,
     AuditedReview,
     AuditedSide,
+    FailedAnswer,
     Resolution,
     Search,
     read_conflicts,
@@ -24,6 +27,7 @@ from syncline.monitor.audited_conflicts import (
 from syncline.monitor.conflict_choice import Choice
 from syncline.monitor.conflict_resolution import find
 from syncline.monitor.conflict_resolution import resolve as resolve_one
+from syncline.monitor.stored_content import stored_content
 from syncline.postgres import connect
 from syncline.settings import Settings
 
@@ -75,13 +79,17 @@ def list_(
 @app.command()
 def show(name: Name, as_json: AsJson = False) -> None:
     """Show all that is known of one: both sides, the rule, and who decided what, when and why."""
-    with connect(Settings.load().postgres_dsn.get_secret_value(), "syncline-conflicts") as connection:
+    settings = Settings.load()
+    with connect(settings.postgres_dsn.get_secret_value(), "syncline-conflicts") as connection:
         found = find(connection, name)
+    why_not = ""
+    if isinstance(found, AuditedConflict) and not found.field and found.known.version:
+        found, why_not = _with_stored_content(found, settings)
     if as_json:
         typer.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
         return
     table = list_of_facts()
-    rows = _review_rows(found) if isinstance(found, AuditedReview) else _conflict_rows(found)
+    rows = _review_rows(found) if isinstance(found, AuditedReview) else _conflict_rows(found, why_not)
     for label, text in [*rows, *_resolution_rows(found.resolution)]:
         table.add_row(label, Text(text))
     narrow_console().print(table)
@@ -166,7 +174,7 @@ def _conflicts_table(conflicts: Sequence[AuditedConflict]) -> Table:
 
 
 def _stands(conflict: AuditedConflict) -> str:
-    if conflict.resolution is None:
+    if conflict.resolution is None or not conflict.is_resolved:
         return _SIDES[conflict.winner]
     return f"resolved by {conflict.resolution.by}"
 
@@ -192,19 +200,30 @@ def _candidate(candidate: AuditedCandidate) -> str:
     return f"{shown_value(candidate.value)}, version {candidate.version}, made {made}"
 
 
-def _conflict_rows(conflict: AuditedConflict) -> list[tuple[str, str]]:
+def _with_stored_content(conflict: AuditedConflict, settings: Settings) -> tuple[AuditedConflict, str]:
+    """Or why it cannot be had."""
+    try:
+        value = stored_content(conflict, settings)
+    except (NotPossible, TransientError) as problem:
+        return conflict, str(problem)
+    return replace(conflict, known=replace(conflict.known, value=value)), ""
+
+
+def _conflict_rows(conflict: AuditedConflict, why_not: str) -> list[tuple[str, str]]:
+    """``why_not`` tells why what stood is not known."""
+    incoming = f"{_whole_side(conflict.arrived)}, event {conflict.arrived_event_id}"
     return [
         ("conflict", f"{conflict.name}, of {conflict.flow}"),
         ("kind", conflict.kind),
         ("about", f"{conflict.field or 'all'} of {conflict.entity}"),
-        ("stored", _whole_side(conflict.known)),
-        ("incoming", f"{_whole_side(conflict.arrived)}, event {conflict.arrived_event_id}"),
+        ("stored", f"{_side(conflict.known)}: {why_not}" if why_not else _whole_side(conflict.known)),
+        ("incoming", incoming),
         ("decided", f"{_SIDES[conflict.winner]}, by {conflict.rule}, {shown_time(conflict.decided_at)}"),
     ]
 
 
 def _whole_side(side: AuditedSide) -> str:
-    value = "content not kept" if side.value is None else orjson.dumps(side.value).decode()
+    value = orjson.dumps(side.value).decode()
     position = "" if side.position is None else f", at {side.position}"
     return f"{_side(side)}: {value}{position}"
 
@@ -216,4 +235,11 @@ def _resolution_rows(resolution: Resolution | None) -> list[tuple[str, str]]:
         ("resolved by", f"{resolution.by}, {shown_time(resolution.at)}"),
         ("why", resolution.why),
         ("how", orjson.dumps(resolution.how).decode()),
+        *_failure_rows(resolution.failed),
     ]
+
+
+def _failure_rows(failed: FailedAnswer | None) -> list[tuple[str, str]]:
+    if failed is None:
+        return []
+    return [("failed", f"{failed.reason} (entry {failed.quarantine_id} of the quarantine); answer anew")]

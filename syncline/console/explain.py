@@ -22,6 +22,7 @@ from syncline.monitor.explanation import (
     Unpublished,
 )
 from syncline.monitor.product_explanation import explain_product
+from syncline.policies.field_merge import RESOLUTION
 from syncline.settings import Settings
 
 app = typer.Typer(help=__doc__, no_args_is_help=True)
@@ -189,6 +190,8 @@ def _conflict(conflict: AuditedConflict) -> str:
     )
     if conflict.resolution is not None:
         text += f"; resolved by {conflict.resolution.by}: {conflict.resolution.why}"
+        if conflict.resolution.failed is not None:
+            text += f", which failed: {conflict.resolution.failed.reason}"
     return text
 
 
@@ -200,7 +203,9 @@ def _review(review: AuditedReview) -> str:
     values = ", ".join(
         f"{writer} {shown_value(candidate.value)}" for writer, candidate in review.candidates.items()
     )
-    return f"{review.state}, {review.field}: {values}; {review.standing}'s stands meanwhile"
+    whose = "a person's answer" if review.standing == RESOLUTION else f"{review.standing}'s"
+    meanwhile = "" if review.state == "closed" else " meanwhile"
+    return f"{review.state}, {review.field}: {values}; {whose} stands{meanwhile}"
 
 
 def _unpublished(waiting: Unpublished) -> str:

@@ -10,7 +10,16 @@ from rich.console import Console
 from rich.text import Text
 
 from syncline.model.errors import NotPossible
-from syncline.monitor.quarantine import OPEN, REPLAYING, Content, Corrected, Entry, QuarantineDesk, Selection
+from syncline.monitor.quarantine import (
+    OPEN,
+    REPLAYING,
+    Content,
+    Corrected,
+    Entry,
+    QuarantineDesk,
+    Selection,
+    answer_anew,
+)
 from syncline.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
@@ -139,7 +148,8 @@ def _lines(entry: Entry) -> Text:
     times = "once" if entry.count == 1 else f"{entry.count:,} times"
     return Text.assemble(
         (f"{entry.id:>7}  {entry.entity or 'not decoded'}", "bold"),
-        f"  {entry.state}, {entry.flow} {entry.step}, {times}, last {_moment(entry.last_seen)}\n",
+        f"  {entry.state}, {entry.flow} {entry.step}, {times}, last {_moment(entry.last_seen)}",
+        f", the answer to {entry.answers}\n" if entry.answers is not None else "\n",
         f"{'':>9}{_shorten(entry.reason)}",
     )
 
@@ -178,6 +188,8 @@ def _told(change: Corrected) -> str:
 
 
 def _next(entry: Entry) -> str:
+    if entry.state == OPEN and entry.answers is not None:
+        return f"syncline conflicts show {entry.answers}, and {answer_anew(entry.answers)}"
     if entry.state == OPEN and entry.entity is not None:
         return (
             f"syncline quarantine correct {entry.id} --set FIELD=VALUE --by NAME --why TEXT, "

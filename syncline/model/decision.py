@@ -22,6 +22,8 @@ class Known(NamedTuple):
 
     version: Version
     content_hash: str
+    position: str | None = None
+    """In the log, of the change that brought it."""
 
 
 class ConflictKind(StrEnum):

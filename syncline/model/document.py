@@ -65,7 +65,7 @@ def empty_sync_block() -> Document:
 def known(document: Document, entity: str) -> Known | None:
     """What the document says of the entity; ``None`` where it never heard of it."""
     entry = document["_sync"]["entities"].get(entity)
-    return Known(Version._make(entry["version"]), entry["hash"]) if entry else None
+    return Known(Version(*entry["version"]), entry["hash"], entry["origin"]) if entry else None
 
 
 def merge(shape: DocumentShape, document: Document, part: Part, now_us: int) -> Body | None:

@@ -17,6 +17,14 @@ READING = "reading conflicts and reviews"
 
 
 @dataclass(frozen=True, slots=True)
+class FailedAnswer:
+    """The flow could not take it: it lies in quarantine, and may be given anew."""
+
+    quarantine_id: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Resolution:
     """What a person decided; times are in UTC."""
 
@@ -24,6 +32,7 @@ class Resolution:
     why: str
     at: datetime
     how: dict[str, Any]
+    failed: FailedAnswer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +66,11 @@ class AuditedConflict:
     resolution: Resolution | None
 
     @property
+    def is_resolved(self) -> bool:
+        """By a person, whose answer did not fail."""
+        return self.resolution is not None and self.resolution.failed is None
+
+    @property
     def name(self) -> str:
         """As the command line calls it."""
         return f"c{self.id}"
@@ -85,7 +99,8 @@ class AuditedReview:
     entity_id: str
     field: str
     state: str
-    """``open``, ``closed``, or ``resolving``: a resolution covers all candidates and is on its way."""
+    """``open``, ``closed``, or ``resolving``: a resolution covers all candidates and is on its way. One that
+    failed leaves it ``open``."""
     candidates: dict[str, AuditedCandidate]
     """By writer."""
     standing: str
@@ -181,7 +196,12 @@ def _review(row: Sequence[Any]) -> AuditedReview:
     id_, flow, entity_type, entity_id, field, state, plain, standing, opened_at, told_at, *resolved = row
     candidates = {writer: _candidate(candidate) for writer, candidate in plain.items()}
     resolution = _resolution(resolved)
-    if state == "open" and resolution is not None and _covers_all(resolution.how, candidates):
+    if (
+        state == "open"
+        and resolution is not None
+        and resolution.failed is None
+        and _covers_all(resolution.how, candidates)
+    ):
         state = "resolving"
     return AuditedReview(
         id=id_,
@@ -209,8 +229,11 @@ def _covers_all(how: Mapping[str, Any], candidates: Mapping[str, AuditedCandidat
 
 
 def _resolution(columns: Sequence[Any]) -> Resolution | None:
-    resolved_at, resolved_by, why, how = columns
-    return None if resolved_at is None else Resolution(resolved_by, why, in_utc(resolved_at), how)
+    resolved_at, resolved_by, why, how, failed_as, failed_for = columns
+    if resolved_at is None:
+        return None
+    failed = None if failed_as is None else FailedAnswer(failed_as, failed_for)
+    return Resolution(resolved_by, why, in_utc(resolved_at), how, failed)
 
 
 def in_utc(time: datetime) -> datetime:

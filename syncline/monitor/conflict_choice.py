@@ -1,6 +1,7 @@
-"""What a person chose of a conflict or a review, checked and made ready to be sent. Pure."""
+"""What a person chose of a conflict or a review, checked and made ready to be sent. Pure, but that what stood
+is asked for where it is needed."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -103,20 +104,23 @@ def answer_conflict(
     entities: Iterable[EntityPolicy],
     topic_prefix: str,
     version: int,
+    stored_content: Callable[[AuditedConflict], Mapping[str, Any]],
 ) -> Answer:
     """A replay of the chosen content above the one that stands, or nothing where that is the chosen one.
 
-    Raises ``NotPossible``, which says what would be right.
+    ``stored_content`` answers what the side stored said, of which the audit has only the position. Raises
+    what it raises, and ``NotPossible``, which says what would be right.
     """
     _check_kind(conflict)
-    if conflict.resolution is not None:
+    if conflict.resolution is not None and conflict.is_resolved:
         by, why = conflict.resolution.by, conflict.resolution.why
         raise NotPossible(f"{conflict.name} was resolved by {by}: {why}")
     winner = getattr(conflict, conflict.winner)
     taken = winner if choice.take is None else _side(conflict, choice.take)
     if taken is winner and not choice.settings:
         return Answer(_told(choice), None)
-    content = _with_settings(conflict, _content(conflict, taken), choice.settings)
+    content = taken.value if isinstance(taken.value, dict) else stored_content(conflict)
+    content = _with_settings(conflict, content, choice.settings)
     replay = _replay(conflict, content, choice, _policy(conflict, entities), topic_prefix, version)
     return Answer({**_told(choice), "value": content, "version": version}, replay)
 
@@ -152,16 +156,6 @@ def _side(conflict: AuditedConflict, take: str) -> AuditedSide:
             if each.writer == take:
                 return each
     raise NotPossible(f"{take}: {conflict.name} has two sides, incoming and stored; take one")
-
-
-def _content(conflict: AuditedConflict, side: AuditedSide) -> Mapping[str, Any]:
-    if isinstance(side.value, dict):
-        return side.value
-    name = "stored" if side is conflict.known else "incoming"
-    raise NotPossible(
-        f"{conflict.name}: the content of the side {name} was not kept. Take the other one, with what is "
-        "wrong in it set right: --take ... --set field=value"
-    )
 
 
 def _with_settings(

@@ -1,8 +1,9 @@
 """A person's answer to a conflict or a review: recorded, and sent to the flow, in one transaction."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -11,14 +12,17 @@ from psycopg.types.json import Jsonb
 from syncline.model.change import EntityKey
 from syncline.model.errors import NotPossible
 from syncline.monitor import sql
+from syncline.monitor.answer_check import check_answer
 from syncline.monitor.audited_conflicts import (
     AuditedConflict,
     AuditedReview,
+    Resolution,
     Search,
     read_conflicts,
     read_reviews,
 )
 from syncline.monitor.conflict_choice import Answer, Choice, answer_conflict, answer_review
+from syncline.monitor.stored_content import stored_content
 from syncline.policies.reading import load_policies
 from syncline.postgres import Connection, connect, raise_typed
 from syncline.settings import Settings
@@ -62,17 +66,19 @@ def resolve(settings: Settings, name: str, choice: Choice) -> Resolved:
         ):
             found = find(connection, name)
             if isinstance(found, AuditedReview):
-                return _resolve_review(connection, found.id, choice)
+                return _resolve_review(connection, found.id, choice, settings)
             return _resolve_conflict(connection, found.id, choice, settings)
     except psycopg.Error as error:
         raise_typed(error, f"resolving {name}")
 
 
-def _resolve_review(connection: Connection, id_: int, choice: Choice) -> Resolved:
+def _resolve_review(connection: Connection, id_: int, choice: Choice, settings: Settings) -> Resolved:
     connection.execute(_STATEMENTS["lock_review"], {"id": id_})
     [review] = read_reviews(connection, Search(id=id_))
     version = _next_version(connection)
     answer = answer_review(review, choice, version, datetime.now(UTC))
+    _check(review, answer, settings)
+    _withdraw_failed(connection, review.resolution, choice)
     connection.execute(_STATEMENTS["resolve_review"], {"id": id_, **_on_record(answer, choice)})
     entity = EntityKey(review.entity_type, review.entity_id)
     covered = [
@@ -90,7 +96,7 @@ def _is_covered(conflict: AuditedConflict, field: str, covers: dict[str, int]) -
     """Whether it is over this field, between values that the answer has seen, and still nobody's."""
     return (
         conflict.field == field
-        and conflict.resolution is None
+        and not conflict.is_resolved
         and all(
             side.version and side.version[-1] <= covers.get(side.writer, 0)
             for side in (conflict.known, conflict.arrived)
@@ -102,28 +108,28 @@ def _resolve_conflict(connection: Connection, id_: int, choice: Choice, settings
     entities = load_policies(settings.policies_dir).entities
     connection.execute(_STATEMENTS["lock_conflict"], {"id": id_})
     [conflict] = read_conflicts(connection, Search(id=id_))
-    if _withdraw_failed_answer(connection, conflict, choice):
-        conflict = replace(conflict, resolution=None)
     version = _next_version(connection)
-    answer = answer_conflict(conflict, choice, entities, settings.topic_prefix, version)
+    stored = partial(stored_content, settings=settings)
+    answer = answer_conflict(conflict, choice, entities, settings.topic_prefix, version, stored)
+    _check(conflict, answer, settings)
+    _withdraw_failed(connection, conflict.resolution, choice)
     _record(connection, [conflict], answer, choice)
     return Resolved(conflict.name, conflict.flow, _send(connection, answer, version))
 
 
-def _withdraw_failed_answer(connection: Connection, conflict: AuditedConflict, choice: Choice) -> bool:
-    """Whether there was an answer that no copy took: a new one may then be given."""
-    if conflict.resolution is None or "version" not in conflict.resolution.how:
-        return False
-    about = {
-        "flow": conflict.flow,
-        "entity_type": conflict.entity_type,
-        "entity_id": conflict.entity_id,
-        "version": conflict.resolution.how["version"],
-    }
-    withdrawn = connection.execute(
-        _STATEMENTS["withdraw"], {**about, "by": choice.by, "why": f"answered anew: {choice.why}"}
-    )
-    return bool(withdrawn.fetchall())
+def _check(asked: AuditedConflict | AuditedReview, answer: Answer, settings: Settings) -> None:
+    if answer.sending is not None:
+        flow = load_policies(settings.policies_dir).flow(asked.flow)
+        check_answer(asked.name, answer.sending, flow, settings.topic_prefix)
+
+
+def _withdraw_failed(connection: Connection, resolution: Resolution | None, choice: Choice) -> None:
+    """An answer that failed leaves the quarantine when a new one is given."""
+    if resolution is not None and resolution.failed is not None:
+        connection.execute(
+            _STATEMENTS["withdraw"],
+            {"id": resolution.failed.quarantine_id, "by": choice.by, "why": f"answered anew: {choice.why}"},
+        )
 
 
 def _next_version(connection: Connection) -> int:

@@ -224,8 +224,8 @@ def _entities(
 
 
 def _answer(review: AuditedReview | None, record: CopyRecord | None) -> SourceRow | None:
-    """The last answer to the review, as the audit has it, else as the copy has it."""
-    if review is not None and review.resolution is not None:
+    """The review's last answer, as the audit has it, else as the copy has it. One that failed is none."""
+    if review is not None and review.resolution is not None and review.resolution.failed is None:
         return SourceRow(
             review.resolution.how["version"], review.resolution.at, commit_time_is_estimated=True
         )

@@ -32,6 +32,8 @@ class ProfileInCopy(NamedTuple):
     hidden: bool
     resolved: tuple[str, ...]
     """Fields that a person decided, of which the writers' tables know nothing."""
+    corrected: tuple[int, ...]
+    """Versions of the rows of which a person says something else than their writers."""
 
 
 Side = tuple[str, Values | ProfileInCopy]
@@ -80,8 +82,9 @@ class ProfileSides:
             yield str(customer_id), tuple(values)
 
     def _shown(self, ids: list[str] | None) -> Iterator[Side]:
-        for customer_id, *values, hidden, resolved in _rows(self._copy, "profiles_in_copy", ids):
-            yield str(customer_id), ProfileInCopy(tuple(values), hidden, tuple(resolved))
+        for customer_id, *values, hidden, resolved, corrected in _rows(self._copy, "profiles_in_copy", ids):
+            profile = ProfileInCopy(tuple(values), hidden, tuple(resolved), tuple(corrected))
+            yield str(customer_id), profile
 
 
 def _rows(connection: Connection, name: str, ids: list[str] | None) -> Iterator[Values]:
@@ -109,12 +112,14 @@ def profile_differences(expected: Values | None, found: ProfileInCopy | None) ->
 def compare_profiles(
     customer_id: str, expected: Values | None, found: ProfileInCopy | None, quarantine: OpenQuarantine
 ) -> Verdict:
-    """All that differs, and whether a change that waits in quarantine or a resolution explains it."""
+    """All that differs, and whether it is explained: by a change that waits in quarantine or was corrected
+    there, or by a resolution."""
     differences = tuple(profile_differences(expected, found))
     if not differences:
         return Verdict(Finding.EQUAL)
     entity = f"customer:{customer_id}"
-    if quarantine.has_any(entity):
+    corrected = () if found is None else found.corrected
+    if quarantine.has_any(entity) or any(quarantine.has_corrected(entity, row) for row in corrected):
         return Verdict(Finding.EXPLAINED, differences, (entity,))
     resolved = () if found is None else found.resolved
     fields = {_FIELD_OF_COLUMN.get(difference.field, difference.field) for difference in differences}

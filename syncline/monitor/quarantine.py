@@ -82,6 +82,8 @@ class Entry:
     why: str | None
     handled_at: datetime | None
     ended_at: datetime | None
+    answers: str | None
+    """The conflict or review that a person answered by this; as ``syncline conflicts`` names it."""
 
 
 class Content(NamedTuple):
@@ -244,6 +246,11 @@ def _check_replay(entry: Entry) -> None:
             f"entry {entry.id} never reached the log ({entry.reason}), so no flow can take it again; "
             f"{_instead(entry)}"
         )
+    if entry.answers is not None:
+        raise NotPossible(
+            f"entry {entry.id} is somebody's answer to {entry.answers}, which {entry.flow} could not take "
+            f"({entry.reason}); {answer_anew(entry.answers)}"
+        )
     if entry.topic.endswith(_TOPIC_END):
         raise NotPossible(
             f"entry {entry.id} was sent to {entry.flow} by Syncline itself ({entry.reason}); "
@@ -254,6 +261,14 @@ def _check_replay(entry: Entry) -> None:
             f"entry {entry.id} has {entry.size_bytes:,} bytes, and a replay carries at most "
             f"{_LARGEST_REPLAY_BYTES:,}; {_instead(entry)}"
         )
+
+
+def answer_anew(name: str) -> str:
+    """The way out of the quarantine for an answer: where it was given it is held against what stands now."""
+    return (
+        f"answer anew, which discards this entry: "
+        f"syncline conflicts resolve {name} --take WHICH or --set FIELD=VALUE, --by NAME --why TEXT"
+    )
 
 
 def _instead(entry: Entry) -> str:

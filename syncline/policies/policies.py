@@ -1,15 +1,16 @@
 """The policies as the flows use them."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 
 from syncline.model.errors import Misconfigured
 from syncline.policies import rules
 from syncline.policies.columns import ColumnType, Mapper, Source, compile_mapper, function_of
 from syncline.policies.customer_profile import customer_body
 from syncline.policies.documents import DOCUMENTS
+from syncline.policies.field_merge import RESOLUTION
 from syncline.policies.ownership import EntityPolicy
 from syncline.policies.policy_file import FlowSection, PolicyFile, RuleSection
 from syncline.policies.rules import Rule, Value
@@ -72,12 +73,17 @@ class FlowPolicy:
 
     @cached_property
     def rules(self) -> Mapping[str, Sequence[Rule]]:
-        """By entity type. A delete has no body and breaks no rule."""
+        """By entity type; and by ``customer:resolution:email`` for what persons say of one field.
+
+        A delete has no body and breaks no rule.
+        """
         return {
-            file.entity: tuple(
-                _rule(file, rule, file.flows[self.name]) for rule in file.rules if rule.references is None
-            )
+            about: tuple(rules)
             for file in self.files
+            for about, rules in (
+                (file.entity, _rules_of_rows(file, file.flows[self.name])),
+                *_rules_of_resolutions(file),
+            )
         }
 
 
@@ -186,27 +192,49 @@ def _sources(file: PolicyFile, flow: str) -> dict[str, Source]:
     }
 
 
-def _rule(file: PolicyFile, rule: RuleSection, flow: FlowSection) -> Rule:
-    if rule.python is not None:
-        return rules.by_function(function_of(rule.python))
+def _rules_of_rows(file: PolicyFile, flow: FlowSection) -> Iterator[Rule]:
+    for rule in file.rules:
+        if rule.python is not None:
+            yield rules.by_function(function_of(rule.python))
+        elif rule.references is None:
+            yield _rule(rule, partial(_value, file, flow))
+
+
+def _rules_of_resolutions(file: PolicyFile) -> Iterator[tuple[str, Iterable[Rule]]]:
+    """Of the rules of a row those that look at one field alone: an answer speaks of no other."""
+    for name, field in file.fields.items():
+        columns = tuple(field.columns or [name])
+        within = [rule for rule in file.rules if rule.columns and set(rule.columns) <= set(columns)]
+        value = partial(_resolved_value, file, columns)
+        yield f"{file.entity}:{RESOLUTION}:{name}", [_rule(rule, value) for rule in within]
+
+
+def _rule(rule: RuleSection, value_of: Callable[[str], Value]) -> Rule:
     if rule.required is not None:
-        return rules.required(_value(file, rule.required, flow))
+        return rules.required(value_of(rule.required))
     assert rule.column is not None  # noqa: S101 - the form of the file says so
-    value = _value(file, rule.column, flow)
+    value = value_of(rule.column)
     if rule.one_of is not None:
         return rules.one_of(value, rule.one_of)
     if rule.pattern is not None:
         return rules.pattern(value, rule.pattern)
     if rule.at_most is not None:
-        return rules.at_most(value, _value(file, rule.at_most, flow))
+        return rules.at_most(value, value_of(rule.at_most))
     return rules.within(value, rule.min, rule.max)
 
 
-def _value(file: PolicyFile, column: str, flow: FlowSection) -> Value:
+def _value(file: PolicyFile, flow: FlowSection, column: str) -> Value:
     is_text = ColumnType.parse(file.columns[column].type).is_text
     if column == file.source.slot:
-        return Value(column, None, is_text, is_e4=False)
+        return Value(column, (), is_text, is_e4=False)
     for name, field in flow.fields.items():
         if field.from_ == column and field.python is None:
-            return Value(column, name, is_text, is_e4=field.transform == "e4")
-    return Value(column, column, is_text, is_e4=False)
+            return Value(column, (name,), is_text, is_e4=field.transform == "e4")
+    return Value(column, (column,), is_text, is_e4=False)
+
+
+def _resolved_value(file: PolicyFile, columns: Collection[str], column: str) -> Value:
+    """Where a resolution of a field of these columns says it."""
+    is_text = ColumnType.parse(file.columns[column].type).is_text
+    path = ("value",) if len(columns) == 1 else ("value", column)
+    return Value(column, path, is_text, is_e4=False)

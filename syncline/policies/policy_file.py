@@ -136,6 +136,11 @@ class RuleSection(_Section):
             raise ValueError("references and grace_s are given together")
         return self
 
+    @property
+    def columns(self) -> list[str]:
+        """All that it looks at; none where it is about a whole row, or another entity."""
+        return [column for column in (self.required, self.column, self.at_most) if column is not None]
+
     def _has(self, name: str) -> bool:
         return getattr(self, name) is not None
 

@@ -26,19 +26,22 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """How a column's value is found in a part: in a field of the body, or (``None``) as the slot."""
+    """How a column's value is found in a part: along a path of the body's fields, or (``()``) as the slot."""
 
     column: str
-    field: str | None
+    path: tuple[str, ...]
     is_text: bool
     is_e4: bool
 
     @property
     def read(self) -> Callable[[dict[str, Any], str], Any]:
-        if self.field is None:
+        if not self.path:
             return lambda _body, slot: slot
-        get = itemgetter(self.field)
-        return lambda body, _slot: get(body)
+        if len(self.path) == 1:
+            get = itemgetter(*self.path)
+            return lambda body, _slot: get(body)
+        outer, inner = self.path
+        return lambda body, _slot: body[outer][inner]
 
     def show(self, value: object) -> str:
         """As the owner wrote it."""

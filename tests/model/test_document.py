@@ -56,7 +56,8 @@ def test_a_document_knows_each_entity_that_ever_was_in_it() -> None:
     assert known(document, part.entity) is None
     merge(shape, document, part, NOON_US)
 
-    assert known(document, part.entity) == Known(part.version, part.change.content_hash)
+    position = part.change.message.position
+    assert known(document, part.entity) == Known(part.version, part.change.content_hash, position)
     assert document["prices"] == {}
 
 

@@ -14,6 +14,7 @@ from syncline.monitor.audited_conflicts import (
     AuditedConflict,
     AuditedReview,
     AuditedSide,
+    FailedAnswer,
     Resolution,
 )
 from syncline.monitor.conflict_choice import Choice, answer_conflict, answer_review, value_of
@@ -69,6 +70,15 @@ def conflict(**changed: Any) -> AuditedConflict:  # noqa: ANN401 - any of the fi
         resolution=None,
     )
     return replace(of_price, **changed)
+
+
+STORED = price(list_amount="99.0000")
+
+
+def in_the_log(of: AuditedConflict) -> dict[str, Any]:
+    """What stood."""
+    assert of.name == "c34"
+    return STORED
 
 
 def take(side: str | None, *settings: tuple[str, str]) -> Choice:
@@ -131,7 +141,7 @@ def test_what_answers_no_review_is_refused(of: AuditedReview, choice: Choice, wh
 
 def sent(of: AuditedConflict, choice: Choice) -> dict[str, Any]:
     """The change inside of the replay."""
-    _, sending = answer_conflict(of, choice, ENTITIES, "shop", 78)
+    _, sending = answer_conflict(of, choice, ENTITIES, "shop", 78, in_the_log)
     assert sending is not None
     assert (sending.kind, sending.document_id) == ("replay", "SKU-1")
     payload = sending.payload
@@ -164,9 +174,25 @@ def test_a_field_of_it_may_be_set_right() -> None:
     assert sent(won, take(None, ("list_amount", "1"))) == price(list_amount="1")
 
 
+def test_what_stood_is_asked_of_the_log() -> None:
+    assert sent(conflict(winner="arrived"), take("stored")) == STORED
+    choice = take(None, ("sale_amount", "1"))
+    assert sent(conflict(), choice) == {**STORED, "sale_amount": "1"}
+
+
+def test_an_answer_that_failed_may_be_given_anew() -> None:
+    failed = Resolution("bert", "he knew", NOON, {"version": 3}, FailedAnswer(7, "a rule"))
+    assert sent(conflict(resolution=failed), take("incoming")) == price()
+
+
 def test_the_side_that_stands_only_closes_the_conflict() -> None:
-    assert answer_conflict(conflict(), take("stored"), ENTITIES, "shop", 78).sending is None
-    assert answer_conflict(conflict(winner="arrived"), take("incoming"), ENTITIES, "shop", 78).sending is None
+    assert answer_conflict(conflict(), take("stored"), ENTITIES, "shop", 78, in_the_log).sending is None
+    assert (
+        answer_conflict(
+            conflict(winner="arrived"), take("incoming"), ENTITIES, "shop", 78, in_the_log
+        ).sending
+        is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -181,8 +207,6 @@ def test_the_side_that_stands_only_closes_the_conflict() -> None:
         (conflict(field="email"), take("incoming"), "email was decided by last_write_wins.*open review"),
         (conflict(kind=ConflictKind.TIMESTAMP), take("incoming"), "decided by its rule"),
         (conflict(), take("pricing"), "two sides, incoming and stored"),
-        (conflict(winner="arrived"), take("stored"), "the content of the side stored was not kept"),
-        (conflict(), take(None, ("list_amount", "1")), "the content of the side stored was not kept"),
         (conflict(), take("incoming", ("colour", "red")), "colour: c34 has the fields currency, list_amount"),
         (
             conflict(resolution=Resolution("bert", "he knew", NOON, {})),
@@ -195,7 +219,7 @@ def test_what_cannot_be_resolved_so_says_what_would_be_right(
     of: AuditedConflict, choice: Choice, why_not: str
 ) -> None:
     with pytest.raises(NotPossible, match=why_not):
-        answer_conflict(of, choice, ENTITIES, "shop", 78)
+        answer_conflict(of, choice, ENTITIES, "shop", 78, in_the_log)
 
 
 @pytest.mark.parametrize(("by", "why"), [("", "so"), (" ", "so"), ("anna", " ")])

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -15,15 +16,18 @@ from typer.testing import CliRunner, Result
 
 from dataflows import catalog_search
 from sinks.elasticsearch import ElasticsearchStore
+from syncline.console import quarantine
 from syncline.console.conflicts import app
 from syncline.model.errors import NotPossible
-from syncline.model.message import Message
+from syncline.model.message import Message, Record
 from syncline.monitor.conflict_choice import Choice
 from syncline.monitor.conflict_resolution import resolve
 from syncline.policies.reentry import reentry_topic
 from syncline.settings import Settings
 from syncline.stopping import Stop
 from tests.changes import NOON_US, SEARCH, change_message, change_of, price, product
+from tests.lax_policies import without_rules
+from tests.log import Log, fields
 from tests.monitor.shop import Shop
 from tests.waiting import eventually
 
@@ -78,6 +82,25 @@ class Desk:
         [conflict] = self.listed("--entity", f"price:EUR:{sku}")["conflicts"]
         return f"c{conflict['id']}", loser, winner
 
+    def logged_prices(self, sku: str) -> tuple[str, Message, Message]:
+        """Likewise, but both stand in Kafka, and what came last won: what stood, and what stands."""
+        log = Log(self.settings.kafka_bootstrap_servers)
+        topics = {policy.type: policy.topic(self.settings.topic_prefix) for policy in SEARCH.entities}
+        messages = [
+            change_message("price", price(sku, list_amount=amount), 7) for amount in ("10.0000", "20.0000")
+        ]
+        messages.sort(key=lambda message: change_of(message).content_hash)
+        log.append(
+            Record(topics["price"], message.key, message.value, message.headers) for message in messages
+        )
+        logged = [message for message in log.read(topics["price"]) if message.key == sku.encode()]
+        there = change_message("product", product(sku), 3)._replace(topic=topics["product"])
+        for message in logged:
+            self.flow(there, message)
+        [conflict] = self.listed("--entity", f"price:EUR:{sku}")["conflicts"]
+        assert (conflict["known"]["position"], conflict["winner"]) == (logged[0].position, "arrived")
+        return f"c{conflict['id']}", logged[0], logged[1]
+
     def list_e4(self, sku: str) -> int:
         answer = self.shop.client.get(index=self.settings.search_alias, id=sku)
         amount: int = answer["_source"]["prices"]["EUR"]["list_e4"]
@@ -87,6 +110,13 @@ class Desk:
         return self.shop.connection.execute(
             "SELECT aggregatetype, aggregateid, type, version, payload FROM sync.outbox ORDER BY seq"
         ).fetchall()
+
+    def quarantine(self, *arguments: str) -> str:
+        """``syncline quarantine``, and what it said."""
+        result = CliRunner().invoke(quarantine.app, arguments)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return " ".join(result.stdout.split())
 
     def quarantined(self) -> list[tuple[str, str, str | None]]:
         return self.shop.connection.execute("SELECT entity_type, state, why FROM sync.quarantine").fetchall()
@@ -171,20 +201,120 @@ def test_a_field_of_a_conflict_may_be_set_right(desk: Desk) -> None:
     assert desk.list_e4("T") == 155_000
 
 
-def test_an_answer_that_breaks_a_rule_waits_in_quarantine_and_may_be_given_anew(desk: Desk) -> None:
+def test_an_answer_that_breaks_a_rule_is_told_at_once(desk: Desk) -> None:
+    name, _, _ = desk.two_prices_of_one_version("Y")
+    result = desk("resolve", name, "--take", "incoming", "--set", "list_amount=-1", *DECISION)
+    assert isinstance(result.exception, NotPossible)
+    assert f"{name}: catalog_search would not take this answer: list_amount: -1.0000" in str(result.exception)
+    result = desk("resolve", name, "--take", "incoming", "--set", "list_amount=a lot", *DECISION)
+    assert "list_amount: 'a lot'" in str(result.exception)
+    assert desk.sent() == []
+    assert desk.listed("--open")["conflicts"][0]["resolution"] is None
+
+
+def test_an_answer_that_fails_on_its_way_waits_in_quarantine_and_may_be_given_anew(
+    desk: Desk, tmp_path: Path
+) -> None:
     name, _, _ = desk.two_prices_of_one_version("W")
     standing = desk.list_e4("W")
-    desk("resolve", name, "--take", "incoming", "--set", "list_amount=-1", *DECISION)
+    with pytest.MonkeyPatch.context() as older:
+        older.setenv("SYNCLINE_POLICIES_DIR", str(without_rules(tmp_path)))
+        desk("resolve", name, "--take", "incoming", "--set", "list_amount=-1", *DECISION)
     desk.deliver()
     assert desk.list_e4("W") == standing
     assert desk.quarantined() == [("price", "open", None)]
+    [(entry,)] = desk.shop.connection.execute("SELECT id::text FROM sync.quarantine").fetchall()
+    assert f"the answer to {name}" in desk.quarantine("list")
+    shown = desk.quarantine("show", entry)
+    assert f"Next: syncline conflicts show {name}, and answer anew, which discards this entry" in shown
+    for verb in (("correct", "--set", "list_amount=1", "--why", "so"), ("replay",)):
+        with pytest.raises(
+            NotPossible, match=f"answer to {name}, .*syncline conflicts resolve {name} --take"
+        ):
+            desk.quarantine(verb[0], entry, *verb[1:], "--by", "anna")
+    reason = "list_amount: -1.0000 must be at least 0"
+    assert reason in " ".join(desk("show", name).stdout.split())
+    [still_open] = desk.listed("--open", "--entity", "price:EUR:W")["conflicts"]
+    assert still_open["resolution"]["failed"] == {"quarantine_id": int(entry), "reason": reason}
 
     desk.shop.run("DELETE FROM sync.outbox")
     again = desk("resolve", name, "--take", "incoming", "--set", "list_amount=1.0000", *DECISION)
     assert again.exit_code == 0, again.output
     assert desk.quarantined() == [("price", "discarded", "answered anew: she asked them")]
+    assert desk.listed("--open", "--entity", "price:EUR:W")["conflicts"] == []
     desk.deliver()
     assert desk.list_e4("W") == 10_000
+
+
+def test_an_answer_that_failed_and_was_discarded_may_be_given_anew(desk: Desk, tmp_path: Path) -> None:
+    name, _, _ = desk.two_prices_of_one_version("X")
+    with pytest.MonkeyPatch.context() as older:
+        older.setenv("SYNCLINE_POLICIES_DIR", str(without_rules(tmp_path)))
+        desk("resolve", name, "--take", "incoming", "--set", "list_amount=-1", *DECISION)
+    desk.deliver()
+    [(entry,)] = desk.shop.connection.execute("SELECT id::text FROM sync.quarantine").fetchall()
+    desk.quarantine("discard", entry, "--by", "bert", "--why", "nonsense")
+    desk.shop.run("DELETE FROM sync.outbox")
+    again = desk("resolve", name, "--take", "incoming", "--set", "list_amount=1.0000", *DECISION)
+    assert again.exit_code == 0, again.output
+    assert desk.quarantined() == [("price", "discarded", "nonsense")]
+    desk.deliver()
+    assert desk.list_e4("X") == 10_000
+
+
+def test_what_stood_is_shown_and_taken_out_of_the_log(desk: Desk) -> None:
+    name, stood, stands = desk.logged_prices("L")
+    amounts = [str(fields(message)["list_amount"]) for message in (stood, stands)]
+    shown = " ".join(desk("show", name).stdout.split())
+    assert f'"list_amount":"{amounts[0]}"' in shown.partition("incoming")[0]
+    assert stood.position in shown
+    assert orjson.loads(desk("show", name, "--json").stdout)["known"]["value"]["list_amount"] == amounts[0]
+    result = desk("resolve", name, "--take", "stored", *DECISION)
+    assert result.exit_code == 0, result.output
+    assert desk.list_e4("L") == int(float(amounts[1]) * 10_000)
+    desk.deliver()
+    assert desk.list_e4("L") == int(float(amounts[0]) * 10_000)
+
+
+@pytest.fixture
+def truncated(own: Settings) -> Iterator[str]:
+    """A position that the log deleted."""
+    log = Log(own.kafka_bootstrap_servers)
+    with log.topic(f"{own.topic_prefix}.truncated") as topic:
+        log.append(Record(topic, b"", b"", ()) for _ in range(2))
+        log.truncate(topic, 0, 1)
+        yield f"{topic}/0@0"
+
+
+@pytest.mark.parametrize("gone", ["deleted", "another message", "partition", "topic"])
+def test_what_the_log_no_longer_has_is_said_by_the_person(desk: Desk, truncated: str, gone: str) -> None:
+    sku = f"GONE-{gone.replace(' ', '-')}"
+    name, stood, stands = desk.logged_prices(sku)
+    position = {
+        "deleted": truncated,
+        "another message": stands.position,
+        "partition": f"{stood.topic}/99@0",
+        "topic": f"no-{stood.topic}/0@0",
+    }[gone]
+    desk.shop.connection.execute("UPDATE sync.conflicts SET known_position = %s", (position,))
+    why_not = f"{name}: the log no longer has the content of the side stored"
+    result = desk("resolve", name, "--take", "stored", *DECISION)
+    assert isinstance(result.exception, NotPossible)
+    assert why_not in str(result.exception)
+    assert "--take incoming --set field=value" in str(result.exception)
+    assert why_not in " ".join(desk("show", name).stdout.split())
+    assert (
+        desk("resolve", name, "--take", "incoming", "--set", "list_amount=3.0000", *DECISION).exit_code == 0
+    )
+    desk.deliver()
+    assert desk.list_e4(sku) == 30_000
+
+
+def test_what_stood_when_positions_were_not_kept(desk: Desk) -> None:
+    name, _, _ = desk.logged_prices("OLD")
+    desk.shop.run("UPDATE sync.conflicts SET known_position = NULL")
+    result = desk("resolve", name, "--take", "stored", *DECISION)
+    assert "the content of the side stored was not kept" in str(result.exception)
 
 
 def test_to_take_what_stands_closes_the_conflict_and_sends_nothing(desk: Desk) -> None:

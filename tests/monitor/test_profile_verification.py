@@ -41,9 +41,19 @@ class Customers:
         self._insert("customers.storefront", customer_id, SAID)
 
     def show(
-        self, customer_id: str, *, hidden: bool = False, resolved: tuple[str, ...] = (), **fields: object
+        self,
+        customer_id: str,
+        *,
+        hidden: bool = False,
+        resolved: tuple[str, ...] = (),
+        version: tuple[int, ...] = (1, 1, 0, 0),
+        **fields: object,
     ) -> None:
-        sync = {"hidden": hidden, "resolutions": {field: {} for field in resolved}}
+        sync = {
+            "hidden": hidden,
+            "resolutions": {field: {} for field in resolved},
+            "entities": {f"customer:storefront:{customer_id}": {"version": version}},
+        }
         self._insert("profiles.customer_documents", customer_id, {**SAID, **fields, "_sync": sync})
 
     def _insert(self, table: str, customer_id: str, fields: dict[str, Any]) -> None:
@@ -123,6 +133,28 @@ def test_what_waits_in_quarantine_explains(customers: Customers, shop: Shop, own
         "verified: 0 of 1 documents equal their sources; 1 explained by quarantine or a resolution"
     )
     assert report.explained_keys[0].quarantined == (f"customer:{ANN}",)
+
+
+def test_an_answer_that_failed_explains_nothing(customers: Customers, shop: Shop, own: Settings) -> None:
+    customers.say(ANN)
+    shop.quarantine(f"customer:{ANN}", 1)
+    customers.run("UPDATE sync.quarantine SET flow = 'customer_profiles', topic = 'shop.sync.reentry'")
+    assert differing(check(own)) == {ANN: [WHOLE]}
+
+
+@pytest.mark.parametrize(
+    ("version", "explains"), [((1, 5, 0, 1), True), ((1, 5, 0, 0), False), ((1, 6, 0, 1), False)]
+)
+def test_a_correction_explains_while_the_copy_has_it(
+    customers: Customers, shop: Shop, own: Settings, version: tuple[int, ...], *, explains: bool
+) -> None:
+    customers.say(ANN)
+    customers.show(ANN, email="corrected", version=version)
+    shop.quarantine(f"customer:{ANN}", 5, state="replayed", correction=1)
+    customers.run("UPDATE sync.quarantine SET flow = 'customer_profiles'")
+    report = check(own)
+    assert differing(report) == ({} if explains else {ANN: ["email"]})
+    assert report.explained == explains
 
 
 def test_a_person_s_decision_explains_its_own_field_alone(customers: Customers, own: Settings) -> None:

@@ -6,6 +6,7 @@ from datetime import timedelta
 import orjson
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from syncline.model.errors import Misconfigured, Unavailable
 from syncline.monitor.verification import KeyReport, VerificationReport, verify
@@ -258,6 +259,34 @@ def test_a_correction_explains_what_the_copy_has_of_it(shop: Shop, own: Settings
     shop.index(document)
     assert check(own).differing == 1, "nobody is on record for it"
     shop.quarantine("price:EUR:S", version, state="replayed", correction=1)
+    report = check(own)
+    assert report.is_clean
+    assert [key.quarantined for key in report.explained_keys] == [("price:EUR:S",)]
+
+
+def test_what_a_person_chose_of_a_conflict_explains_what_the_copy_has_of_it(
+    shop: Shop, own: Settings
+) -> None:
+    document = shop.sell("S")
+    document["prices"]["EUR"]["list_e4"] = 1
+    version = shop.entities("S")["price:EUR:S"]["version"]
+    document["_sync"]["entities"]["price:EUR:S"]["version"] = [*version[:3], 7]
+    shop.index(document)
+    shop.run(
+        """
+        INSERT INTO sync.conflicts (
+            flow, kind, entity_type, entity_id, field, known_writer, known_version, known_hash,
+            arrived_writer, arrived_version, arrived_hash, arrived_event_id, rule, winner, resolution
+        ) VALUES (
+            'catalog_search', 'version', 'price', 'EUR:S', '', 'pricing', %s, 'a',
+            'pricing', %s, 'b', 'event', 'last_write_wins', 'arrived', '{"take": "stored"}'
+        )
+        """,
+        Jsonb(version),
+        Jsonb(version),
+    )
+    assert check(own).differing == 1, "nothing was sent"
+    shop.run("""UPDATE sync.conflicts SET resolution = '{"take": "stored", "version": 7}'""")
     report = check(own)
     assert report.is_clean
     assert [key.quarantined for key in report.explained_keys] == [("price:EUR:S",)]

@@ -1,9 +1,16 @@
 """A part is checked by all rules of its entity's type, and all complaints are told at once."""
 
+from pathlib import Path
+
+import pytest
+
 from operators.validate import Validate
 from syncline.model.errors import Contradictory, Invalid
+from syncline.policies.reading import load_policies
 from syncline.policies.rules import Rule
 from tests.changes import price_part, product_part
+from tests.customers import Resolved, resolution_part
+from tests.lax_policies import without_rules
 
 complains = Rule(lambda body, _slot: f"complaint of {body['name']}")
 is_content = Rule(lambda _body, _slot: None)
@@ -34,3 +41,31 @@ def test_rules_are_asked_only_of_their_own_type() -> None:
 
 def test_a_delete_breaks_no_rule() -> None:
     assert Validate({"product": [complains]})(product_part(1, "delete")) is None
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "complaint"),
+    [
+        ("email", "nobody", "email: 'nobody' must match [^@]+@[^@]+"),
+        ("email", "ann@a.example", None),
+        ("email", None, None),
+        ("phone", "nobody", None),
+        (
+            "marketing_consent",
+            {"marketing_consent": None, "consent_at": None},
+            "marketing_consent: null is empty",
+        ),
+        ("marketing_consent", {"marketing_consent": False, "consent_at": None}, None),
+    ],
+)
+def test_a_person_s_answer_keeps_the_rules_of_its_own_field(
+    tmp_path: Path, field: str, value: object, complaint: str | None
+) -> None:
+    with (without_rules(tmp_path) / "customer.toml").open("a") as file:
+        file.write("[[rules]]\ncolumn = 'email'\npattern = '[^@]+@[^@]+'\n")
+        file.write("[[rules]]\nrequired = 'marketing_consent'\n[[rules]]\npython = 'builtins:repr'\n")
+    validate = Validate(load_policies(tmp_path).flow("customer_profiles").rules)
+
+    error = validate(resolution_part(Resolved(field, value, 1, 0, {})))
+
+    assert (error is None) if complaint is None else complaint in str(error)

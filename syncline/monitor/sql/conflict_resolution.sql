@@ -22,9 +22,7 @@ SET resolved_at = clock_timestamp(), resolved_by = %(by)s, why = %(why)s, resolu
 WHERE id = ANY (%(ids)s)
 
 -- name: withdraw
--- An answer that failed on its way waits in quarantine as this correction.
+-- An answer that failed on its way: a new one takes its place.
 UPDATE sync.quarantine
 SET state = 'discarded', handled_by = %(by)s, why = %(why)s, handled_at = clock_timestamp()
-WHERE flow = %(flow)s AND entity_type = %(entity_type)s AND entity_id = %(entity_id)s AND state = 'open'
-    AND (version ->> 3)::bigint = %(version)s
-RETURNING id
+WHERE id = %(id)s AND state = 'open'

@@ -3,7 +3,29 @@
 SELECT
     id, flow, step, state, error, reason, entity_type || ':' || entity_id, version, topic, partition, "offset",
     coalesce(length(coalesce(corrected_value, message_value)), 0), first_seen, last_seen, count,
-    handled_by, why, handled_at, ended_at
+    handled_by, why, handled_at, ended_at,
+    (
+        SELECT coalesce(
+            (
+                SELECT 'r' || review.id
+                FROM sync.reviews AS review
+                WHERE (review.flow, review.entity_type, review.entity_id)
+                    = (failed.flow, failed.entity_type, failed.entity_id)
+                    AND (review.resolution ->> 'version')::bigint = failed.version
+            ),
+            (
+                SELECT 'c' || conflict.id
+                FROM sync.conflicts AS conflict
+                WHERE (conflict.flow, conflict.entity_type, conflict.entity_id)
+                    = (failed.flow, failed.entity_type, failed.entity_id)
+                    AND (conflict.resolution ->> 'version')::bigint = failed.version
+                -- A review's answer settles several conflicts.
+                LIMIT 1
+            )
+        )
+        FROM sync.failed_answers AS failed
+        WHERE failed.id = quarantine.id
+    )
 FROM sync.quarantine
 WHERE (%(id)s::bigint IS NULL OR id = %(id)s)
     AND (%(state)s::text IS NULL OR state = %(state)s)
