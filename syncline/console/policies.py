@@ -1,8 +1,9 @@
 """``syncline policies``: what the business has decided, whether it makes sense, and what it would do."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import orjson
 import typer
@@ -11,11 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from sinks.elasticsearch import ElasticsearchStore
+from sinks.postgres_documents import PostgresStore
 from syncline.clock import system_clock_us
 from syncline.model import envelope
+from syncline.model.document import DocumentShape
 from syncline.model.errors import Misconfigured
 from syncline.model.message import Message
 from syncline.monitor.dry_run import DryRun, Verdict
+from syncline.policies.customer_profile import CustomerProfile
 from syncline.policies.policies import FlowPolicy, entities_of
 from syncline.policies.policy_file import PolicyFile, RuleSection
 from syncline.policies.reading import faults_of, load_policies
@@ -26,7 +30,7 @@ from syncline.settings import Settings
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 console = Console(highlight=False, soft_wrap=True)
 
-_TRIED_FLOW = "catalog_search"
+DEFAULT_FLOW = "catalog_search"
 
 
 @app.command()
@@ -137,32 +141,48 @@ def outbox(entity: Annotated[str, typer.Argument(help="Such as product.")]) -> N
 @app.command(name="try")
 def try_out(
     file: Annotated[Path, typer.Argument(help="One change a line, as the services publish them.")],
+    flow: Annotated[str, typer.Option(help="The flow whose steps they take.")] = DEFAULT_FLOW,
     empty: Annotated[
         bool, typer.Option("--empty", help="As if the copy were empty, instead of as it is; needs no server.")
     ] = False,
 ) -> None:
-    """Show what catalog_search would make of changes, one after another. Nothing is written.
+    """Show what a flow would make of changes, one after another. Nothing is written.
 
-    A line is a change: {"entity": "price:EUR:SKU-1", "op": "upsert", "version": 7, "fields": {...}}.
+    A line is a change: {"entity": "price:EUR:SKU-1", "op": "upsert", "version": 7, "fields": {...}}, with
+    "writer" where several services write the entity.
     """
     settings = Settings.load()
-    policy = load_policies(settings.policies_dir).flow(_TRIED_FLOW)
-    store = (
-        None
-        if empty
-        else ElasticsearchStore(settings.elasticsearch_url.get_secret_value(), settings.search_alias)
-    )
-    try:
-        run = DryRun(policy, SearchDocument(), store, settings.topic_prefix)
+    policy = load_policies(settings.policies_dir).flow(flow)
+    shape, open_store = _COPIES[flow]
+    with ExitStack() as until:
+        store = None if empty else until.enter_context(closing(open_store(settings)))
+        run = DryRun(policy, shape(policy), store, settings.topic_prefix)
         for verdict in run(list(_messages(file, policy, settings.topic_prefix))):
             _show_verdict(verdict)
-    finally:
-        if store is not None:
-            store.close()
+
+
+def _search_index(settings: Settings) -> ElasticsearchStore:
+    return ElasticsearchStore(settings.elasticsearch_url.get_secret_value(), settings.search_alias)
+
+
+def _profiles(settings: Settings) -> PostgresStore:
+    return PostgresStore(settings.postgres_dsn.get_secret_value(), "syncline-policies")
+
+
+class _Copy(NamedTuple):
+    shape: Callable[[FlowPolicy], DocumentShape]
+    store: Callable[[Settings], ElasticsearchStore | PostgresStore]
+
+
+_COPIES: Mapping[str, _Copy] = {
+    "catalog_search": _Copy(lambda _policy: SearchDocument(), _search_index),
+    "customer_profiles": _Copy(lambda policy: CustomerProfile(policy.conflicts), _profiles),
+}
+"""By flow."""
 
 
 def _messages(file: Path, policy: FlowPolicy, prefix: str) -> Iterator[Message]:
-    by_type = {entity.type: entity for entity in policy.entities}
+    by_writer = {(entity.type, entity.writer): entity for entity in policy.entities}
     now_us = system_clock_us()
     for number, line in enumerate(file.read_bytes().splitlines(), start=1):
         if not line.strip():
@@ -172,10 +192,13 @@ def _messages(file: Path, policy: FlowPolicy, prefix: str) -> Iterator[Message]:
             entity_type, _, entity_id = change["entity"].partition(":")
         except (orjson.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
             raise Misconfigured(f"{file}:{number}: this is no change ({error}); see --help") from error
-        entity = by_type.get(entity_type)
+        entity = by_writer.get((entity_type, change.get("writer")))
         if entity is None:
+            wanted = ", ".join(
+                f"{kind}{f' with writer {writer}' if writer else ''}" for kind, writer in by_writer
+            )
             raise Misconfigured(
-                f"{file}:{number}: entity: {_TRIED_FLOW} wants {', '.join(by_type)}, and no {entity_type!r}"
+                f"{file}:{number}: entity: {policy.name} wants {wanted}, and not {entity_type!r}"
             )
         key = entity.split_id(entity_id)[1].encode()
         headers = ((envelope.EVENT_ID, f"line-{number}".encode()),)

@@ -9,6 +9,7 @@ from typer.testing import CliRunner, Result
 from syncline.console.policies import app
 from syncline.model.errors import Misconfigured
 from tests.changes import payload, price, product
+from tests.customers import ANN
 
 
 def run(*arguments: str) -> Result:
@@ -86,12 +87,29 @@ def test_try_shows_change_document_decision_and_errors(folder: Path) -> None:
     assert '"name"' not in blocks[4].partition("document:")[2]
 
 
+def test_try_takes_the_steps_of_the_flow_that_is_named(folder: Path) -> None:
+    said = {"version": 1, "at": "2026-01-01T12:00:00.000000Z"}
+    row = {"id": ANN, "email": "ann@a.example", "field_versions": {"email": said}, "based_on": {}}
+    change = {"entity": f"customer:{ANN}", "op": "upsert", "version": 1, "fields": row}
+    other = {**row, "email": "ann@b.example", "field_versions": {"email": {**said, "version": 2}}}
+    path = changes(
+        folder, {**change, "writer": "crm"}, {**change, "writer": "support", "version": 2, "fields": other}
+    )
+
+    result = run("try", path, "--flow", "customer_profiles", "--empty")
+
+    assert result.stdout.count("applied") == 2
+    assert "conflict:  timestamp: manual" in result.stdout
+    with pytest.raises(Misconfigured, match="customer with writer storefront"):
+        run("try", changes(folder, change), "--flow", "customer_profiles", "--empty")
+
+
 @pytest.mark.parametrize(
     ("line", "told"),
     [
         ("[]", "changes.jsonl:1: this is no change"),
         ("{", "changes.jsonl:1: this is no change"),
-        ('{"entity": "order:1"}', "entity: catalog_search wants price, product, stock, and no 'order'"),
+        ('{"entity": "order:1"}', "entity: catalog_search wants price, product, stock, and not 'order'"),
     ],
 )
 def test_try_says_which_line_is_no_change(folder: Path, line: str, told: str) -> None:
