@@ -49,10 +49,12 @@ class Transform:
         body: dict[str, Any] | None = None
         if change.op == Op.UPSERT:
             try:
-                body = self._mapping[entity_type](change.fields)
-                _check_identity(change, policy.document_column, document_id)
-                if policy.slot_column is not None:
-                    _check_identity(change, policy.slot_column, slot)
+                fields = change.fields
+                body = self._mapping[entity_type](fields)
+                if fields.get(policy.document_column) != document_id:
+                    raise _other_identity(change, policy.document_column, document_id)
+                if policy.slot_column is not None and fields.get(policy.slot_column) != slot:
+                    raise _other_identity(change, policy.slot_column, slot)
             except ValidationError as problem:
                 return Failure("transform", change.message, Untransformable(_explain(problem)), change)
             except Untransformable as problem:
@@ -76,10 +78,9 @@ _Unstamped = tuple[str, str, str, dict[str, Any] | None, Change]
 """The fields of a part but for the times of its batch, which is not done yet."""
 
 
-def _check_identity(change: Change, column: str, expected: str) -> None:
-    value = change.fields.get(column)
-    if value != expected:
-        raise Untransformable(f"{column}: {_shorten(value)} must be {expected!r}, as in {change.entity}")
+def _other_identity(change: Change, column: str, expected: str) -> Untransformable:
+    value = _shorten(change.fields.get(column))
+    return Untransformable(f"{column}: {value} must be {expected!r}, as in {change.entity}")
 
 
 def _explain(error: ValidationError) -> str:

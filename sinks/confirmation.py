@@ -17,6 +17,7 @@ from sinks.redis_invalidation import Invalidated
 from sinks.status import Report, StatusWriter
 from syncline.clock import Clock, system_clock_us
 from syncline.model.decision import Applied, Stamps
+from syncline.model.message import Message
 from syncline.model.outbox import Publication
 from syncline.model.steps import END_TO_END
 
@@ -51,9 +52,7 @@ def _report_changes(report: Report, documents: Sequence[Applied], clock_offset_u
     report.counts.update([verdict.decision for verdict in verdicts])
     changes = [verdict.part.change for verdict in verdicts]
     messages = [change.message for change in changes]
-    # Documents are written in no order of the log.
-    in_order = sorted([(message.topic, message.partition, message.offset) for message in messages])
-    report.positions_reached({f"{topic}/{number}": offset for topic, number, offset in in_order})
+    report.positions_reached(_highest_offsets(messages))
     if any(map(attrgetter("replay_of"), changes)):
         documents = _without_replays(documents)
     _report_pace(report, documents, clock_offset_us)
@@ -104,6 +103,16 @@ def _report_pace(report: Report, documents: Sequence[Applied], clock_offset_us: 
         report.latency("route", routed_us - received_us, count)
         report.latency("transform", transformed_us - routed_us, count)
         report.latency("window", started_us - transformed_us, count)
+
+
+def _highest_offsets(messages: Iterable[Message]) -> dict[str, int]:
+    """By partition of the log; documents are written in no order of it."""
+    highest: dict[tuple[str, int], int] = {}
+    for message in messages:
+        place, offset = (message.topic, message.partition), message.offset
+        if offset > highest.get(place, -1):
+            highest[place] = offset
+    return {f"{topic}/{number}": offset for (topic, number), offset in highest.items()}
 
 
 X = TypeVar("X")
