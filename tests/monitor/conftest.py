@@ -6,9 +6,11 @@ import psycopg
 import pytest
 from elasticsearch import Elasticsearch
 
+from sinks.postgres import install_sync_schema
 from syncline.settings import Settings
 from tests.monitor.shop import Shop
-from tests.own import own_settings
+from tests.monitor.waiting_room import WaitingRoom
+from tests.own import own_database, own_settings
 
 
 @pytest.fixture(scope="package")
@@ -29,3 +31,18 @@ def shop(own: Settings, connection: psycopg.Connection) -> Iterator[Shop]:
         shop = Shop(connection, client, own.search_alias)
         yield shop
         shop.empty()
+
+
+@pytest.fixture(scope="module")
+def dsn(settings: Settings, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A database of the module's own with nothing but the schema ``sync``."""
+    name = request.module.__name__.rpartition(".")[2]
+    with own_database(settings.postgres_dsn.get_secret_value(), f"own_{name}") as dsn:
+        install_sync_schema(dsn)
+        yield dsn
+
+
+@pytest.fixture
+def room(dsn: str) -> Iterator[WaitingRoom]:
+    with WaitingRoom(dsn) as room:
+        yield room

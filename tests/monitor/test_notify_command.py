@@ -14,12 +14,10 @@ from pathlib import Path
 import orjson
 import pytest
 
-from sinks.postgres import install_sync_schema
 from syncline.flow_processes import free_ports
 from syncline.settings import Settings
 from tests.monitor.receivers import Webhook, webhook
 from tests.monitor.waiting_room import WaitingRoom
-from tests.own import own_database
 from tests.process.running import Flow
 from tests.waiting import eventually
 
@@ -27,19 +25,6 @@ COMMAND = [sys.executable, "-c", "from syncline.console.main import main; main()
 SECRET = "t0psecret-path"
 
 Notify = Callable[..., Flow]
-
-
-@pytest.fixture(scope="module")
-def dsn(settings: Settings) -> Iterator[str]:
-    with own_database(settings.postgres_dsn.get_secret_value(), "own_notify") as dsn:
-        install_sync_schema(dsn)
-        yield dsn
-
-
-@pytest.fixture
-def room(dsn: str) -> Iterator[WaitingRoom]:
-    with WaitingRoom(dsn) as room:
-        yield room
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import pytest
 from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
-from sinks.postgres import install_sync_schema
 from syncline.model.errors import Misconfigured, MissingResource, Unavailable
 from syncline.monitor.notification import Message
 from syncline.monitor.notifying import Notifier
@@ -38,19 +37,6 @@ class Time:
 
     def pass_intervals(self, number: int = 1) -> None:
         self.now_us += number * INTERVAL_US
-
-
-@pytest.fixture(scope="module")
-def dsn(settings: Settings) -> Iterator[str]:
-    with own_database(settings.postgres_dsn.get_secret_value(), "own_notifying") as dsn:
-        install_sync_schema(dsn)
-        yield dsn
-
-
-@pytest.fixture
-def room(dsn: str) -> Iterator[WaitingRoom]:
-    with WaitingRoom(dsn) as room:
-        yield room
 
 
 @pytest.fixture
