@@ -22,6 +22,9 @@ from syncline.model.part import Part
 from syncline.model.store import Outcome, StoredDocument, Write
 from syncline.policies.rules import Rule
 
+APPLIED = Decision.APPLIED
+"""The class looks a member up at each mention, several times a change."""
+
 _AT_A_TIME = 16
 
 Result = tuple[Decided, list[Part]]
@@ -127,7 +130,7 @@ class _Deciding:
         merging.validating_us += validated - resolved
         for id_, copy in copies.items():
             document, verdicts = documents[id_], judged[id_]
-            entering = [verdict for verdict in verdicts if verdict.decision is Decision.APPLIED]
+            entering = [verdict for verdict in verdicts if verdict.decision is APPLIED]
             if entering:
                 verdicts = self._enter(id_, document, entering, verdicts, validated)
             conflicts = shape.conflicts(document, (verdict.part for verdict in verdicts))
@@ -144,7 +147,7 @@ class _Deciding:
         invalid: list[Part] = []
         for verdict in judged[document_id]:
             part = verdict.part
-            if verdict.decision is Decision.APPLIED and (error := self._by.validate(part)) is not None:
+            if verdict.decision is APPLIED and (error := self._by.validate(part)) is not None:
                 invalid.append(part)
                 self.decided.failures.append(Failure("apply", part.change.message, error, part.change))
                 if isinstance(error, Contradictory):
@@ -169,14 +172,14 @@ class _Deciding:
         """Bring what may enter into the document; answer all that is settled once that is written."""
         settled: list[Verdict] = []
         if len(entering) < len(verdicts):
-            settled = [verdict for verdict in verdicts if verdict.decision is not Decision.APPLIED]
+            settled = [verdict for verdict in verdicts if verdict.decision is not APPLIED]
         if document_id in self._one_by_one:
             entity = entering[0].part.entity
             entering = [verdict for verdict in entering if verdict.part.entity == entity]
         for verdict in self._by.resolve.among(entering):
             part, decision, conflict, _ = verdict
             replaced = None
-            if decision is Decision.APPLIED:
+            if decision is APPLIED:
                 replaced = merge(self._by.shape, document, part, now_us)
             settled.append(verdict if replaced is None else Verdict(part, decision, conflict, replaced))
         tick(self._by.shape, document, now_us)
@@ -199,7 +202,7 @@ class _Deciding:
 
     def _take_out_refused(self, document_id: str, verdicts: list[Verdict], reason: str) -> None:
         """Blame a part only when it alone was new; what it stood above gets its turn in the next round."""
-        entered = [verdict.part for verdict in verdicts if verdict.decision is Decision.APPLIED]
+        entered = [verdict.part for verdict in verdicts if verdict.decision is APPLIED]
         if len(entered) > 1:
             self._one_by_one.add(document_id)
             return

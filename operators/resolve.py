@@ -6,6 +6,9 @@ from syncline.model.decision import Conflict, ConflictKind, Decision, Known, Sid
 from syncline.model.document import Document, known
 from syncline.model.part import Part
 
+APPLIED = Decision.APPLIED
+"""The class looks a member up at each mention, several times a change."""
+
 
 class Resolve:
     """Judges parts against the copy, and against each other.
@@ -15,14 +18,14 @@ class Resolve:
 
     def judge(self, part: Part, standing: Known | None) -> Verdict:
         if standing is None or part.change.version > standing.version:
-            return Verdict(part, Decision.APPLIED)
+            return Verdict(part, APPLIED)
         if part.change.version < standing.version:
             return Verdict(part, Decision.SUPERSEDED)
         if part.change.content_hash == standing.content_hash:
             return Verdict(part, Decision.DUPLICATE)
         won = part.change.content_hash > standing.content_hash
         conflict = _same_version(part, standing, won)
-        return Verdict(part, Decision.APPLIED if won else Decision.REJECTED, conflict)
+        return Verdict(part, APPLIED if won else Decision.REJECTED, conflict)
 
     def against_copy(self, document: Document, parts: Iterable[Part]) -> list[Verdict]:
         """``APPLIED`` here means that the part may enter: the copy knows nothing that stands above it."""

@@ -24,10 +24,10 @@ class Route:
 
     def __call__(self, items: Iterable[Change | Watermark]) -> list[Change | Watermark]:
         wants_all = self._wants_all
-        routed = (
+        routed = [
             item if isinstance(item, Watermark) or item.entity.type in wants_all else self._wanted(item)
             for item in items
-        )
+        ]
         return [item for item in routed if item is not None]
 
     def _wanted(self, change: Change) -> Change | None:

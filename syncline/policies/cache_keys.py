@@ -17,10 +17,9 @@ def cache_keys(documents: Iterable[Applied]) -> set[str]:
         document_id = applied.document_id
         keys.add(f"product:{document_id}")
         for part, _, _, replaced in applied.verdicts:
-            entity_type = part.change.entity.type
-            if entity_type == "price":
+            if part.entity.startswith("price:"):
                 keys.add(f"price:{document_id}:{part.slot}")
-            elif entity_type == "product":
+            elif not part.slot:  # of all that a document is made of, only the product has none
                 for body in (part.body, replaced):
                     if body is not None and (category := body.get("category")):
                         keys.add(f"category:{category}")

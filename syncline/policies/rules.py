@@ -7,7 +7,6 @@ A rule looks at one part and answers what is wrong, naming the column, its value
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any
 
 from syncline.model.values import E4_DECIMALS
@@ -38,8 +37,8 @@ class Value:
         if not self.path:
             return lambda _body, slot: slot
         if len(self.path) == 1:
-            get = itemgetter(*self.path)
-            return lambda body, _slot: get(body)
+            [field] = self.path
+            return lambda body, _slot: body[field]
         outer, inner = self.path
         return lambda body, _slot: body[outer][inner]
 
