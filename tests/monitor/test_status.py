@@ -19,6 +19,7 @@ from syncline.model.message import Record
 from syncline.monitor.log_lag import log_lag
 from syncline.monitor.status import FlowStatus, read_status
 from syncline.policies.reentry import topics_read
+from syncline.provision import create_topics, topics
 from syncline.settings import Settings
 from tests.changes import SEARCH
 from tests.customers import CUSTOMERS
@@ -237,11 +238,22 @@ def test_what_waits_in_the_outboxes(relay: Flow, shop: Shop, connection: psycopg
     assert 300 <= (status.oldest_waiting_seconds or 0) < 330
 
 
-def test_what_waits_in_kafka_are_changes_alone(search: Flow, own: Settings) -> None:
+@pytest.fixture
+def unread(own: Settings) -> Iterator[Settings]:
+    """Topics in which nobody else has written."""
+    unread = but(own, topic_prefix=f"{own.topic_prefix}-unread")
+    create_topics(unread)
+    yield unread
+    Log(own.kafka_bootstrap_servers).delete([topic.topic for topic in topics(unread)])
+
+
+@pytest.mark.usefixtures("search")  # which empties the status afterwards
+def test_what_waits_in_kafka_are_changes_alone(connection: psycopg.Connection, unread: Settings) -> None:
     """Neither watermarks nor the markers of transactions count. An aborted batch does: the flow reads it."""
+    search = Flow(connection, unread, "catalog_search")
     search.row("stopped")
-    log = Log(own.kafka_bootstrap_servers)
-    topic = next(iter(SEARCH.topics(own.topic_prefix)))
+    log = Log(unread.kafka_bootstrap_servers)
+    topic = next(iter(SEARCH.topics(unread.topic_prefix)))
     watermark = Record(topic, None, None, ((envelope.WATERMARK_US, b"1"),), 0)
     at = (envelope.COMMITTED_AT_US, b"1000000")
     changes = [Record(topic, b"S", b"{}", (at,), 0), Record(topic, b"S", b"{}", (), 0)]
@@ -252,9 +264,9 @@ def test_what_waits_in_kafka_are_changes_alone(search: Flow, own: Settings) -> N
     assert (status.waiting, status.uncounted_records) == ({"Kafka": 3}, 0)
     assert (status.oldest_waiting_seconds or 0) > 1_000_000_000
 
-    group = f"{own.topic_prefix}-catalog_search"
+    group = f"{unread.topic_prefix}-catalog_search"
     consumer = Consumer(
-        {"bootstrap.servers": own.kafka_bootstrap_servers, "group.id": group}, logger=CLIENT_LOG
+        {"bootstrap.servers": unread.kafka_bootstrap_servers, "group.id": group}, logger=CLIENT_LOG
     )
     consumer.commit(offsets=[TopicPartition(topic, 0, 2)], asynchronous=False)
     assert search.status().waiting == {"Kafka": 2}
