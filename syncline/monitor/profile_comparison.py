@@ -2,17 +2,19 @@
 
 import heapq
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 import psycopg
+from psycopg.types.json import Jsonb
 
 from syncline.monitor import sql
 from syncline.monitor.open_quarantine import OpenQuarantine
 from syncline.monitor.search_comparison import Difference, Finding, Verdict
+from syncline.policies.strategies import ConflictPolicy
 from syncline.postgres import Connection, connect, raise_typed
 from syncline.statements import statement
 
@@ -43,7 +45,8 @@ Pair = tuple[str, Values | None, ProfileInCopy | None]
 class ProfileSides:
     """The writers' database and that of the copy."""
 
-    def __init__(self, sources_dsn: str, copy_dsn: str) -> None:
+    def __init__(self, sources_dsn: str, copy_dsn: str, policy: ConflictPolicy) -> None:
+        self._rules = rules_in_sql(policy)
         self._closing = ExitStack()
         try:
             self._sources = self._closing.enter_context(connect(sources_dsn, "syncline-verify"))
@@ -78,21 +81,32 @@ class ProfileSides:
             yield customer_id, expected, found
 
     def _expected(self, ids: list[str] | None) -> Iterator[Side]:
-        for customer_id, *values, _ in _rows(self._sources, "customer_profiles", ids):
+        for customer_id, *values, _ in _rows(self._sources, "customer_profiles", {"ids": ids, **self._rules}):
             yield str(customer_id), tuple(values)
 
     def _shown(self, ids: list[str] | None) -> Iterator[Side]:
-        for customer_id, *values, hidden, resolved, corrected in _rows(self._copy, "profiles_in_copy", ids):
+        rows = _rows(self._copy, "profiles_in_copy", {"ids": ids})
+        for customer_id, *values, hidden, resolved, corrected in rows:
             profile = ProfileInCopy(tuple(values), hidden, tuple(resolved), tuple(corrected))
             yield str(customer_id), profile
 
 
-def _rows(connection: Connection, name: str, ids: list[str] | None) -> Iterator[Values]:
+def rules_in_sql(policy: ConflictPolicy) -> dict[str, Any]:
+    """What ``customer_profiles.sql`` asks to know of the policy, as its parameters."""
+    said = [
+        {"field": field.name, "strategy": field.rule or field.strategy, "writer": writer, "rank": rank}
+        for field in policy.fields
+        for rank, writer in enumerate(field.writers)
+    ]
+    return {"policy": Jsonb(said), "window_s": policy.concurrency_window.total_seconds()}
+
+
+def _rows(connection: Connection, name: str, parameters: Mapping[str, Any]) -> Iterator[Values]:
     try:
         # A cursor on the server lives as long as its transaction.
         with connection.transaction(), connection.cursor(name=f"verify_{name}") as cursor:
             cursor.itersize = ROWS_AT_ONCE
-            yield from cursor.execute(statement(sql, name), {"ids": ids})
+            yield from cursor.execute(statement(sql, name), parameters)
     except psycopg.Error as error:
         raise_typed(error, f"reading {name}")
 

@@ -131,7 +131,8 @@ def verify_catalog_search(settings: Settings, settle: timedelta, shown: int | No
 def verify_customer_profiles(settings: Settings, settle: timedelta, shown: int | None) -> VerificationReport:
     report = VerificationReport("customer_profiles", "customers", "quarantine or a resolution")
     dsn = settings.postgres_dsn.get_secret_value()
-    with closing(ProfileSides(settings.source_dsns["customers"], dsn)) as sides:
+    policy = load_policies(settings.policies_dir).flow("customer_profiles")
+    with closing(ProfileSides(settings.source_dsns["customers"], dsn, policy.conflicts)) as sides:
         suspects: list[str] = []
         for customer_id, expected, shown_profile in sides.all():
             report.in_source += expected is not None

@@ -11,13 +11,16 @@ from psycopg.rows import dict_row
 
 from syncline.flow_processes import FlowProcesses
 from syncline.monitor import sql as monitor_sql
+from syncline.monitor.profile_comparison import rules_in_sql
 from syncline.monitor.verification import verify
 from syncline.services.customer_shop import CustomerShop
 from syncline.services.customer_workload import ConcurrentEdits
 from syncline.services.pace import Progress
 from syncline.statements import statement
 from tests.acceptance.world import World
+from tests.customers import CUSTOMERS
 
+EVERYONE = {"ids": None, **rules_in_sql(CUSTOMERS.conflicts)}
 NAME = "customer_profiles"
 CHANGES = 10_000
 RATE = 500
@@ -44,7 +47,7 @@ def profiles(world: World) -> dict[str, dict[str, Any]]:
 def reference(world: World) -> dict[str, dict[str, Any]]:
     """What the rules make of the tables as they stand, by plain SQL."""
     with world.database() as connection, connection.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute(statement(monitor_sql, "customer_profiles"), {"ids": None}).fetchall()
+        rows = cursor.execute(statement(monitor_sql, "customer_profiles"), EVERYONE).fetchall()
     return {str(row["id"]): row for row in rows}
 
 

@@ -12,14 +12,17 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from syncline.monitor import sql as monitor_sql
+from syncline.monitor.profile_comparison import rules_in_sql
 from syncline.services.customer_shop import CustomerShop
 from syncline.services.customer_workload import ConcurrentEdits, CustomerMix
 from syncline.services.schema import install
 from syncline.settings import Settings
 from syncline.statements import statement
+from tests.customers import CUSTOMERS
 from tests.own import own_database
 from tests.services.database import WRITERS, Database
 
+EVERYONE = {"ids": None, **rules_in_sql(CUSTOMERS.conflicts)}
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 NOTHING: dict[str, object] = {
     "email": None,
@@ -80,7 +83,7 @@ class Customer:
 def profiles(database: Database) -> dict[str, dict[str, Any]]:
     """By customer."""
     with database.connect() as connection, connection.cursor(row_factory=dict_row) as cursor:
-        found = cursor.execute(statement(monitor_sql, "customer_profiles"), {"ids": None}).fetchall()
+        found = cursor.execute(statement(monitor_sql, "customer_profiles"), EVERYONE).fetchall()
     return {str(profile.pop("id")): profile for profile in found}
 
 

@@ -1,4 +1,5 @@
--- $ids: the customers, or null for all of them.
+-- $ids: the customers, or null for all of them. $policy: who may write which field, by rank, and what decides: the name of
+-- the strategy, or that of the rule by which it merges. $window_s: the concurrency window, in seconds.
 --
 -- The profiles that must result from the three writers' tables as they stand, where no review was resolved: one row a
 -- customer that any writer has, with each merged field, and in `open_reviews`, by field, the writer whose value stands.
@@ -6,23 +7,8 @@
 -- Written from the rules alone, so that nothing that the flow gets wrong can be wrong here in the same way. All
 -- versions come from one sequence: no two candidates share one, so the rules' later tie-breakers (rank, content hash)
 -- have nothing to decide. The triggers refuse times of the future, so every time counts as it is.
-WITH policy (field, strategy, writer, rank) AS (
-    VALUES
-        ('email', 'manual', 'storefront', 1),
-        ('email', 'manual', 'crm', 2),
-        ('email', 'manual', 'support', 3),
-        ('phone', 'manual', 'storefront', 1),
-        ('phone', 'manual', 'crm', 2),
-        ('phone', 'manual', 'support', 3),
-        ('full_name', 'last_write_wins', 'storefront', 1),
-        ('full_name', 'last_write_wins', 'crm', 2),
-        ('address', 'last_write_wins', 'storefront', 1),
-        ('address', 'last_write_wins', 'crm', 2),
-        ('address', 'last_write_wins', 'support', 3),
-        ('marketing_consent', 'latest_consent', 'storefront', 1),
-        ('marketing_consent', 'latest_consent', 'crm', 2),
-        ('marketing_consent', 'latest_consent', 'support', 3),
-        ('notes', 'last_write_wins', 'support', 1)
+WITH policy AS (
+    SELECT * FROM jsonb_to_recordset(%(policy)s::jsonb) AS said (field text, strategy text, writer text, rank integer)
 ), written AS (
     SELECT writer, id, row
     FROM (
@@ -55,7 +41,7 @@ WITH policy (field, strategy, writer, rank) AS (
     JOIN candidate AS y ON y.id = x.id AND y.field = x.field AND y.writer <> x.writer
     WHERE CASE
         WHEN x.based_on ? y.writer THEN (x.based_on ->> y.writer)::bigint >= y.version
-        ELSE x.at - y.at > interval '5 seconds'
+        ELSE x.at - y.at > make_interval(secs => %(window_s)s)
     END
 ), head AS (
     SELECT candidate.*
