@@ -15,7 +15,9 @@ from syncline.console.status import status
 from syncline.console.verify import verify
 from syncline.model.errors import SynclineError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+_HELP = "Keep every copy of the shop's data right, and say why it is so. Begin with: syncline demo, or setup."
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=_HELP)
 for verb in (demo, setup, run, status, verify, references, notify, bench):
     app.command()(verb)
 app.add_typer(policies.app, name="policies")

@@ -36,16 +36,20 @@ DEFAULT_FLOW = "catalog_search"
 @app.command()
 def check(
     folder: Annotated[
-        Path | None, typer.Argument(help="A folder of policy files. [default: SYNCLINE_POLICIES_DIR]")
+        Path | None,
+        typer.Argument(
+            help="A folder of policy files; without it that of SYNCLINE_POLICIES_DIR, or Syncline's own."
+        ),
     ] = None,
 ) -> None:
     """Tell all that is wrong with the policies, by file and line; exit code 1 when anything is."""
+    again = "syncline policies check" if folder is None else f"syncline policies check {folder}"
     folder = folder or Settings.load().policies_dir
     faults = faults_of(folder)
     for fault in faults:
         typer.echo(str(fault))
     if faults:
-        typer.echo(f"{len(faults)} to mend; then again: syncline policies check")
+        typer.echo(f"{len(faults)} to mend; then again: {again}")
         raise typer.Exit(1)
     names = ", ".join(file.entity for file in load_policies(folder).files)
     typer.echo(f"no fault in {folder or 'the policies of Syncline itself'}: {names}")
@@ -140,7 +144,15 @@ def outbox(entity: Annotated[str, typer.Argument(help="Such as product.")]) -> N
 
 @app.command(name="try")
 def try_out(
-    file: Annotated[Path, typer.Argument(help="One change a line, as the services publish them.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="One change a line, as the services publish them.",
+            exists=True,
+            dir_okay=False,
+            readable=True,
+        ),
+    ],
     flow: Annotated[str, typer.Option(help="The flow whose steps they take.")] = DEFAULT_FLOW,
     empty: Annotated[
         bool, typer.Option("--empty", help="As if the copy were empty, instead of as it is; needs no server.")
@@ -198,7 +210,7 @@ def _messages(file: Path, policy: FlowPolicy, prefix: str) -> Iterator[Message]:
                 f"{kind}{f' with writer {writer}' if writer else ''}" for kind, writer in by_writer
             )
             raise Misconfigured(
-                f"{file}:{number}: entity: {policy.name} wants {wanted}, and not {entity_type!r}"
+                f"{file}:{number}: entity: {policy.name} wants {wanted}, and not {entity_type!r}; see --flow"
             )
         key = entity.split_id(entity_id)[1].encode()
         headers = ((envelope.EVENT_ID, f"line-{number}".encode()),)

@@ -102,7 +102,7 @@ def correct(
 @app.command()
 def replay(
     by: By,
-    entry_id: Annotated[int | None, typer.Argument(metavar="[ID]", help="One entry.")] = None,
+    entry_id: Annotated[int | None, typer.Argument(metavar="ID", help="One entry.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All that is open.")] = False,
     where: Annotated[
         list[str] | None,

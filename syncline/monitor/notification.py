@@ -32,7 +32,7 @@ _NOUNS = {
     Source.QUARANTINE: ("change in quarantine", "changes in quarantine"),
     Source.REVIEWS: ("open review", "open reviews"),
     Source.OVERDUE_REFERENCES: ("overdue reference", "overdue references"),
-    Source.CONFLICTS: ("rejected conflict", "rejected conflicts"),
+    Source.CONFLICTS: ("conflict that the known side won", "conflicts that the known side won"),
 }
 
 

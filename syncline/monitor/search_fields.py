@@ -42,7 +42,7 @@ class SearchFields:
         return dict(self._all(sku, content))
 
     def _all(self, sku: str, content: Mapping[str, Any]) -> Iterator[tuple[str, MappedField]]:
-        product = self._sources["product"]
+        product = self._sources.get("product", {})
         yield from self._part("product", "", sku, {key: content[key] for key in content if key in product})
         for currency, body in sorted(_object(content.get("prices")).items()):
             yield from self._part("price", currency, sku, _object(body))
@@ -52,7 +52,10 @@ class SearchFields:
         for field in stock:
             if field != "by_warehouse":
                 rule = SUMS.get(field, _NO_RULE)
-                yield f"stock.{field}", MappedField(stock[field], entities, self.owners["stock"], rule)
+                yield (
+                    f"stock.{field}",
+                    MappedField(stock[field], entities, self.owners.get("stock", "nobody"), rule),
+                )
         for warehouse, body in sorted(warehouses.items()):
             yield from self._part("stock", warehouse, sku, _object(body))
         for field in content.keys() - {"sku", "prices", "stock", "_sync", *product}:

@@ -5,7 +5,8 @@ from itertools import combinations
 
 from syncline.model.values import E4_DECIMALS
 from syncline.policies.columns import TRANSFORMS, ColumnType
-from syncline.policies.documents import DOCUMENTS
+from syncline.policies.customer_profile import CUSTOMER_COLUMNS
+from syncline.policies.documents import DOCUMENTS, FieldKind
 from syncline.policies.faults import unknown
 from syncline.policies.policy_file import FieldSection, FlowSection, PolicyFile, RuleSection
 from syncline.policies.toml_lines import Path as Keys
@@ -57,8 +58,8 @@ class _Check:
         for field, source in flow.fields.items():
             at = (*place, "fields", field)
             if field not in document.fields:
-                yield at, unknown(field, "field of the document", document.fields)
-            yield from self._field(source, at)
+                yield at, unknown(field, "field of the document", list(document.fields))
+            yield from self._field(source, document.fields.get(field), at)
         for field in document.needed:
             if field not in flow.fields and field not in self._unsure:
                 yield (
@@ -66,7 +67,7 @@ class _Check:
                     f"the document needs the field {field}; say which column it comes from",
                 )
 
-    def _field(self, source: FieldSection, place: Keys) -> Findings:
+    def _field(self, source: FieldSection, kind: FieldKind | None, place: Keys) -> Findings:
         column = self._types.get(source.from_)
         if column is None:
             yield from self._column(source.from_, place)
@@ -75,6 +76,12 @@ class _Check:
             yield place, f"{source.transform} takes {right}, and {source.from_} is {column.name}"
         elif source.transform == "e4" and column.parameters[1] > E4_DECIMALS:
             yield place, f"e4 keeps {E4_DECIMALS} decimals, and {source.from_} has {column.parameters[1]}"
+        elif (
+            kind is not None
+            and source.python is None
+            and (column.name not in kind.types or source.transform not in kind.transforms)
+        ):
+            yield place, f"the field takes {kind.right}, and this is {column} by {source.transform}"
 
     def _rule(self, rule: RuleSection, place: Keys) -> Findings:
         column = rule.required or rule.column
@@ -85,8 +92,12 @@ class _Check:
         if kind is None:
             yield from self._column(column, at)
             return
-        if not self._is_kept(column):
-            yield at, f"no flow keeps {column}, so nothing can be said of it; map it in flows.*.fields"
+        for each in filter(None, (column, rule.at_most)):
+            if each in self._types and not self._is_kept(each):
+                yield (
+                    at,
+                    f"no flow keeps {each} as it stands, so no rule can read it; map it in flows.*.fields",
+                )
         if (rule.min is not None or rule.max is not None) and not kind.is_number:
             yield place, f"min and max are for numbers, and {column} is {kind.name}"
         if rule.min is not None and rule.max is not None and rule.min > rule.max:
@@ -106,7 +117,12 @@ class _Check:
             yield place, f"numbers and times are compared, and {column} is {kind}"
 
     def _is_kept(self, column: str) -> bool:
-        kept = {source.from_ for flow in self._policy.flows.values() for source in flow.fields.values()}
+        kept = {
+            source.from_
+            for flow in self._policy.flows.values()
+            for source in flow.fields.values()
+            if source.python is None
+        }
         return bool(
             column == self._policy.source.slot
             or self._policy.writers
@@ -117,10 +133,20 @@ class _Check:
 
     def _writers(self) -> Findings:
         policy = self._policy
+        if policy.writers:
+            for column, section in policy.columns.items():
+                place: Keys = ("columns", column)
+                if column not in (*CUSTOMER_COLUMNS, policy.source.document):
+                    yield place, unknown(column, "column of a profile", CUSTOMER_COLUMNS)
+                elif section.required:
+                    yield (
+                        (*place, "required"),
+                        "a writer may leave out what others say; write a rule instead",
+                    )
         if policy.writers and "{writer}" not in policy.source.table:
             yield ("source", "table"), "each writer has a table of its own: write {writer} for its name"
         for name, field in policy.fields.items():
-            place: Keys = ("fields", name)
+            place = ("fields", name)
             if not policy.writers:
                 yield (
                     place,

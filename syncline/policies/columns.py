@@ -5,7 +5,7 @@ matter (``rules.py``).
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from importlib import import_module
@@ -107,7 +107,7 @@ def function_of(reference: str) -> Callable[[Any], Any]:
     return found
 
 
-def compile_mapper(sources: Mapping[str, Source], fields: Sequence[str]) -> Mapper:
+def compile_mapper(sources: Mapping[str, Source], fields: Collection[str]) -> Mapper:
     """Give all these fields: what has no source, or is not in the row, is ``None``."""
     # The columns stand under the names of the fields at once: to rename them afterwards would cost as much.
     row = TypedDict(  # type: ignore[misc] # the names are known when the policies are read

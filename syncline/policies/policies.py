@@ -133,7 +133,10 @@ class Policies:
         """What is decided about a flow. Raises ``Misconfigured`` where no entity is subscribed to."""
         files = tuple(file for file in self.files if name in file.flows)
         if not files:
-            raise Misconfigured(f"no policy has a section flows.{name}, so the flow has nothing to do")
+            raise Misconfigured(
+                f"no policy has a section flows.{name}, so there is no such flow or nothing for it to do; "
+                f"there are {', '.join(dict.fromkeys(flow for file in self.files for flow in file.flows))}"
+            )
         return FlowPolicy(name, files)
 
     def references(self, flow: str) -> tuple[Reference, ...]:

@@ -1,6 +1,6 @@
 """What a policy file may say: one TOML file for one entity.
 
-The models check the form of a file; what must fit together is checked by ``reading.py``.
+The models check the form of a file; what must fit together is checked by ``coherence.py``.
 """
 
 import re

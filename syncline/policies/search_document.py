@@ -10,7 +10,7 @@ from syncline.model.document import Body, Document, empty_sync_block
 from syncline.model.part import Part
 from syncline.policies.documents import DOCUMENTS
 
-PRODUCT_FIELDS = DOCUMENTS["catalog_search"]["product"].fields
+PRODUCT_FIELDS = tuple(DOCUMENTS["catalog_search"]["product"].fields)
 
 
 class SearchDocument:

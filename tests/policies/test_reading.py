@@ -136,6 +136,23 @@ def test_what_is_wrong_with_one_file_does_not_hide_another(folder: Path) -> None
         ("customer.toml", "customers.{writer}", "customers.all", "a table of its own"),
         ("customer.toml", '"consent_at"]', '"notes"]', "notes belongs to the field"),
         ("customer.toml", "concurrency_window_s = 5\n", "", "given together"),
+        ("customer.toml", '"text"', '{ type = "text", required = true }', "write a rule instead"),
+        ("customer.toml", "[columns]", '[columns]\nbirthday = "text"', "no column of a profile 'birthday'"),
+        ("price.toml", "[columns]", '[columns]\ncost = "numeric(12,4)"', None),
+        (
+            "price.toml",
+            '{ from = "sale_amount", transform = "e4" }',
+            '"sale_amount"',
+            "the field takes numeric",
+        ),
+        (
+            "price.toml",
+            '{ from = "sale_amount", transform = "e4" }',
+            '{ from = "sale_amount", transform = "e4", python = "builtins:abs" }',
+            "no flow keeps sale_amount as it stands",
+        ),
+        ("stock.toml", '"integer", required = true', '"bigint", required = true', "the field takes integer"),
+        ("product.toml", 'tags = "tags"', 'tags = "attributes"', "the field takes text[]"),
     ],
 )
 def test_each_mistake_is_told(folder: Path, file: str, old: str, new: str, fault: str | None) -> None:
@@ -148,6 +165,14 @@ def test_each_mistake_is_told(folder: Path, file: str, old: str, new: str, fault
         assert found == []
     else:
         assert any(fault in line for line in found), found
+
+
+def test_both_columns_of_a_comparison_must_be_kept(folder: Path) -> None:
+    text = OWN["price.toml"].replace("[columns]", '[columns]\ncost = "numeric(12,4)"')
+    write(folder, {"price.toml": text.replace('at_most = "list_amount"', 'at_most = "cost"')})
+
+    [fault] = told(folder)
+    assert "no flow keeps cost as it stands" in fault
 
 
 def test_a_folder_that_is_wrong_cannot_be_used(folder: Path) -> None:
