@@ -87,7 +87,11 @@ def correct(
     entry_id: EntryId,
     changes: Annotated[
         list[str],
-        typer.Option("--set", metavar="FIELD=VALUE", help="Value as JSON, else as text. Again for more."),
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="What is right instead: text where the field is text, else JSON. Again for more.",
+        ),
     ],
     by: By,
     why: Why,
@@ -133,14 +137,11 @@ def discard(entry_id: EntryId, by: By, why: Why) -> None:
     console.print(f"Entry {entry_id} is discarded. Next: syncline quarantine list")
 
 
-def _field(change: str) -> tuple[str, Any]:
+def _field(change: str) -> tuple[str, str]:
     field, equals, text = change.partition("=")
     if not field or not equals:
         raise NotPossible(f"{change!r} sets nothing; write FIELD=VALUE")
-    try:
-        return field, orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return field, text
+    return field, text
 
 
 def _lines(entry: Entry) -> Text:

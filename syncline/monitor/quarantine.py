@@ -129,7 +129,7 @@ class QuarantineDesk:
         with self._transaction() as connection:
             return self._entry(connection, entry_id, b""), self._content(connection, entry_id)
 
-    def correct(self, entry_id: int, changes: Mapping[str, Any], by: str, why: str) -> list[Corrected]:
+    def correct(self, entry_id: int, settings: Mapping[str, str], by: str, why: str) -> list[Corrected]:
         """Change fields of the value, keep the original beside it, and replay it."""
         with self._transaction() as connection:
             entry = self._entry(connection, entry_id)
@@ -140,7 +140,7 @@ class QuarantineDesk:
                     f"{_instead(entry)}"
                 )
             content = self._content(connection, entry_id)
-            value, corrected = corrected_value(content, changes)
+            value, corrected = corrected_value(content, settings)
             if not corrected:
                 raise NotPossible(
                     f"entry {entry.id} says so already; to try again as it is: "
@@ -214,17 +214,32 @@ class QuarantineDesk:
         connection.execute(self._statements["replay"], {"ids": ids, "by": by, "why": why})
 
 
-def corrected_value(content: Content, changes: Mapping[str, Any]) -> tuple[bytes, list[Corrected]]:
-    """The value with these fields in it, and which of them it did not have before."""
+def corrected_value(content: Content, settings: Mapping[str, str]) -> tuple[bytes, list[Corrected]]:
+    """The value with these fields in it, and which of them it did not have before.
+
+    Raises ``NotPossible`` of a field that the change does not have.
+    """
     payload = orjson.loads(content.corrected_value or content.value or b"")
     held = payload["fields"]
-    corrected = [
-        Corrected(field, held.get(field), value)
-        for field, value in changes.items()
-        if field not in held or _plain(held[field]) != _plain(value)
-    ]
-    held.update(changes)
+    corrected = []
+    for field, text in settings.items():
+        if field not in held:
+            raise NotPossible(f"{field}: the change has no such field; it has {', '.join(sorted(held))}")
+        value = _value_like(held[field], text)
+        if _plain(held[field]) != _plain(value):
+            corrected.append(Corrected(field, held[field], value))
+            held[field] = value
     return orjson.dumps(payload), corrected
+
+
+def _value_like(held: object, text: str) -> object:
+    """The text where text stands, else what it is as JSON, if it is any; ``null`` is none in any case."""
+    if isinstance(held, str) and text != "null":
+        return text
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
 
 
 def _plain(value: object) -> bytes:
