@@ -136,7 +136,12 @@ class _Deciding:
             conflicts = shape.conflicts(document, (verdict.part for verdict in verdicts))
             if entering:
                 token = None if copy is None else copy.token
-                merging.writes.append(Write(id_, orjson.dumps(document), token))
+                try:
+                    merging.writes.append(Write(id_, orjson.dumps(document), token))
+                except orjson.JSONEncodeError as error:
+                    # Nested deeper, or a larger number, than JSON is written with.
+                    self._take_out_refused(id_, verdicts, f"the document is no JSON: {error}")
+                    continue
             merging.merged[id_] = _Merged(
                 verdicts, document["_sync"]["version"], conflicts, shape.reviews(document)
             )

@@ -22,6 +22,8 @@ from syncline.policies.ownership import DOCUMENT_ID_MAX_LENGTH, EntityPolicy
 from syncline.policies.reentry import SCHEMA
 
 INT64_LIMIT = 2**63
+ENTITY_MAX_LENGTH = 512
+"""An index of PostgreSQL takes no more than 2,700 bytes of the key."""
 TIME_LIMIT_US = 253_402_300_800_000_000
 """The year 10,000."""
 DEFAULT_GENERATION = 1
@@ -49,6 +51,7 @@ class Decode:
         self._policies = policies
         self._reentries = reentries
         self._owners = {policy.type: policy.owner for policy in policies.values()}
+        self._written_by_several = {policy.type for policy in policies.values() if policy.writer is not None}
 
     def __call__(self, messages: Iterable[Message]) -> list[Change | Watermark | Failure]:
         """What is for another flow yields nothing."""
@@ -106,8 +109,8 @@ class Decode:
         )
 
     def _resolved(self, message: Message, resolution: Resolution) -> Change | Failure:
-        if resolution.entity_type not in self._owners:
-            raise Undecodable(f"entity_type: this flow wants no {resolution.entity_type!r}")
+        if resolution.entity_type not in self._written_by_several:
+            raise Undecodable(f"entity_type: this flow reviews no {resolution.entity_type!r}")
         policy = EntityPolicy(resolution.entity_type, owner=SCHEMA, writer=RESOLUTION_PRODUCER)
         told = message._replace(key=resolution.document_id.encode(), value=change_payload(resolution))
         return self._change(policy, told, dict(told.headers))._replace(message=message)
@@ -153,6 +156,8 @@ class Decode:
         text = payload.get("entity")
         if type(text) is not str:
             raise Undecodable(f"entity: {text!r} must be text such as '{policy.type}:...'")
+        if len(text) > ENTITY_MAX_LENGTH:
+            raise Undecodable(f"entity: {len(text)} characters are more than {ENTITY_MAX_LENGTH}")
         entity_type, _, entity_id = text.partition(":")
         if entity_type == policy.type:
             _check_id(policy, message, text, entity_id)
@@ -193,9 +198,18 @@ def _payload(value: bytes | None) -> dict[str, Any]:
         raise Undecodable(f"value: this is not JSON: {error}") from error
     if not isinstance(payload, dict):
         raise Undecodable(f"value: a {type(payload).__name__} is no change; it must be an object")
-    if _ESCAPED_NUL in value and _holds_nul(payload):
-        raise Undecodable("value: a text holds the character U+0000, which no database can store")
+    if _ESCAPED_NUL in value:
+        _refuse_nul(payload)
     return payload
+
+
+def _refuse_nul(payload: dict[str, Any]) -> None:
+    try:
+        holds_nul = _holds_nul(payload)
+    except RecursionError as error:
+        raise Undecodable("value: this is nested too deep to be looked through") from error
+    if holds_nul:
+        raise Undecodable("value: a text holds the character U+0000, which no database can store")
 
 
 def _content_hash(op_name: str, fields: dict[str, Any]) -> str:

@@ -37,13 +37,18 @@ class Resolve:
             return list(verdicts)
         settled: list[Verdict] = []
         standing: dict[str, Known] = {}
+        above: dict[str, Known] = {}
         for verdict in sorted(verdicts, key=lambda verdict: verdict.part.rank, reverse=True):
-            part = verdict.part
+            part, change = verdict.part, verdict.part.change
             winner = standing.get(part.entity)
-            settled.append(verdict if winner is None else self.judge(part, winner))
-            change = part.change
-            stands = Known(part.version, change.content_hash, change.message.position)
-            standing.setdefault(part.entity, stands)
+            if winner is None:
+                settled.append(verdict)
+            else:
+                # That neither stands in the end makes it no less of a conflict, with the copy or each other.
+                told = self.judge(part, above[part.entity]).conflict or verdict.conflict
+                settled.append(self.judge(part, winner)._replace(conflict=told))
+            above[part.entity] = Known(part.version, change.content_hash, change.message.position)
+            standing.setdefault(part.entity, above[part.entity])
         return settled
 
 

@@ -20,7 +20,8 @@ from syncline.model.errors import Misconfigured
 from syncline.model.message import Message
 from syncline.monitor.dry_run import DryRun, Verdict
 from syncline.policies.customer_profile import CustomerProfile
-from syncline.policies.policies import FlowPolicy, entities_of
+from syncline.policies.ownership import entities_of
+from syncline.policies.policies import FlowPolicy
 from syncline.policies.policy_file import PolicyFile, RuleSection
 from syncline.policies.reading import faults_of, load_policies
 from syncline.policies.search_document import SearchDocument

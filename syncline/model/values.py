@@ -17,6 +17,8 @@ T = TypeVar("T")
 TypeForm = Any
 """What pydantic reads as a type."""
 E4_DECIMALS = 4
+E4_WHOLE_DIGITS = 14
+"""So many before the point fit in 64 bits with the decimals."""
 INT32_MAX = 2**31 - 1
 INT64_MAX = 2**63 - 1
 INT64_BOUND = 2.0**63

@@ -3,12 +3,21 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import combinations
 
-from syncline.model.values import E4_DECIMALS
+from syncline.model.values import E4_DECIMALS, E4_WHOLE_DIGITS
 from syncline.policies.columns import TRANSFORMS, ColumnType
 from syncline.policies.customer_profile import CUSTOMER_COLUMNS
-from syncline.policies.documents import DOCUMENTS, FieldKind
+from syncline.policies.documents import COUNT, DOCUMENTS, FieldKind
 from syncline.policies.faults import unknown
-from syncline.policies.policy_file import FieldSection, FlowSection, PolicyFile, RuleSection
+from syncline.policies.field_merge import MERGE_RULES
+from syncline.policies.ownership import entities_of
+from syncline.policies.policy_file import (
+    Condition,
+    FieldOwnership,
+    FieldSection,
+    FlowSection,
+    PolicyFile,
+    RuleSection,
+)
 from syncline.policies.toml_lines import Path as Keys
 
 Findings = Iterator[tuple[Keys, str]]
@@ -53,7 +62,7 @@ class _Check:
             return
         for number, condition in enumerate(flow.where):
             if condition.column:
-                yield from self._column(condition.column, (*place, "where", number, "column"))
+                yield from self._condition(condition, (*place, "where", number))
         document = documents[self._policy.entity]
         for field, source in flow.fields.items():
             at = (*place, "fields", field)
@@ -67,6 +76,14 @@ class _Check:
                     f"the document needs the field {field}; say which column it comes from",
                 )
 
+    def _condition(self, condition: Condition, place: Keys) -> Findings:
+        kind = self._types.get(condition.column)
+        members = condition.one_of or condition.none_of
+        if kind is None:
+            yield from self._column(condition.column, (*place, "column"))
+        elif members is not None:
+            yield from _members(condition.column, kind, members, place)
+
     def _field(self, source: FieldSection, kind: FieldKind | None, place: Keys) -> Findings:
         column = self._types.get(source.from_)
         if column is None:
@@ -76,6 +93,13 @@ class _Check:
             yield place, f"{source.transform} takes {right}, and {source.from_} is {column.name}"
         elif source.transform == "e4" and column.parameters[1] > E4_DECIMALS:
             yield place, f"e4 keeps {E4_DECIMALS} decimals, and {source.from_} has {column.parameters[1]}"
+        elif source.transform == "e4" and column.parameters[0] - column.parameters[1] > E4_WHOLE_DIGITS:
+            yield place, f"e4 takes {E4_WHOLE_DIGITS} digits before the point, and {source.from_} has more"
+        elif kind is COUNT and not self._policy.columns[source.from_].required:
+            yield (
+                place,
+                f'the field is never null: write {source.from_} = {{ type = "integer", required = true }}',
+            )
         elif (
             kind is not None
             and source.python is None
@@ -102,6 +126,8 @@ class _Check:
             yield place, f"min and max are for numbers, and {column} is {kind.name}"
         if rule.min is not None and rule.max is not None and rule.min > rule.max:
             yield place, f"min is {rule.min:g}, above max, {rule.max:g}: nothing is right"
+        if rule.one_of is not None:
+            yield from _members(column, kind, rule.one_of, (*place, "one_of"))
         if rule.pattern is not None and not kind.is_text:
             yield (*place, "pattern"), f"a pattern is for text, and {column} is {kind.name}"
         if rule.at_most is not None:
@@ -125,7 +151,7 @@ class _Check:
         }
         return bool(
             column == self._policy.source.slot
-            or self._policy.writers
+            or (self._policy.writers and column in CUSTOMER_COLUMNS)
             or column in kept
             # It may be one of those that were left out.
             or self._unsure
@@ -133,34 +159,61 @@ class _Check:
 
     def _writers(self) -> Findings:
         policy = self._policy
-        if policy.writers:
-            for column, section in policy.columns.items():
-                place: Keys = ("columns", column)
-                if column not in (*CUSTOMER_COLUMNS, policy.source.document):
-                    yield place, unknown(column, "column of a profile", CUSTOMER_COLUMNS)
-                elif section.required:
-                    yield (
-                        (*place, "required"),
-                        "a writer may leave out what others say; write a rule instead",
-                    )
-        if policy.writers and "{writer}" not in policy.source.table:
-            yield ("source", "table"), "each writer has a table of its own: write {writer} for its name"
+        if not policy.writers:
+            for name in policy.fields:
+                owner = f"{policy.owner} alone writes this entity and owns its fields; give writers first"
+                yield ("fields", name), owner
+            return
+        for column, section in policy.columns.items():
+            place: Keys = ("columns", column)
+            if column not in (*CUSTOMER_COLUMNS, policy.source.document):
+                yield place, unknown(column, "column of a profile", CUSTOMER_COLUMNS)
+            elif section.required:
+                yield (*place, "required"), "a writer may leave out what others say; write a rule instead"
+        for key in ("table", "topic"):
+            named = getattr(policy.source, key)
+            if named is not None and "{writer}" not in named:
+                yield ("source", key), f"each writer has a {key} of its own: write {{writer}} for its name"
         for name, field in policy.fields.items():
-            place = ("fields", name)
-            if not policy.writers:
-                yield (
-                    place,
-                    f"{policy.owner} alone writes this entity and owns its fields; give writers first",
-                )
-                continue
-            for writer in field.writers:
-                if writer not in policy.writers:
-                    yield (*place, "writers"), unknown(writer, "writer", policy.writers)
-            for column in field.columns or [name]:
-                yield from self._column(column, (*place, "columns") if field.columns else place)
+            yield from self._ownership(name, field)
         for (one, first), (other, second) in combinations(policy.fields.items(), 2):
             if shared := set(first.columns or [one]) & set(second.columns or [other]):
                 yield ("fields", other), f"{', '.join(sorted(shared))} belongs to the field {one} already"
+
+    def _ownership(self, name: str, field: FieldOwnership) -> Findings:
+        place: Keys = ("fields", name)
+        columns = tuple(field.columns or [name])
+        for writer in field.writers:
+            if writer not in self._policy.writers:
+                yield (*place, "writers"), unknown(writer, "writer", self._policy.writers)
+        for column in columns:
+            yield from self._column(column, (*place, "columns") if field.columns else place)
+        if field.rule is not None and columns != (needed := MERGE_RULES[field.rule].columns):
+            yield (*place, "rule"), f"{field.rule} reads {', '.join(needed)}, not {', '.join(columns)}"
+
+
+def _topics(policy: PolicyFile) -> set[str]:
+    return {entity.topic("{prefix}") for entity in entities_of(policy)}
+
+
+def _members(column: str, kind: ColumnType, members: Collection[object], place: Keys) -> Findings:
+    """Whether values of the column can be among these at all."""
+    right = _MEMBERS.get(kind.name)
+    if right is None:
+        yield (
+            place,
+            f"{column} is {kind}, and cannot be looked up in a list; other conditions can speak of it",
+        )
+    elif wrong := [member for member in members if type(member) is not right[0]]:
+        yield place, f"{column} is {kind}: {', '.join(map(repr, wrong))} must be {right[1]}"
+
+
+_MEMBERS: Mapping[str, tuple[type, str]] = {
+    **dict.fromkeys(("text", "char(n)", "uuid"), (str, 'text, in "..."')),
+    **dict.fromkeys(("integer", "bigint"), (int, "whole numbers")),
+    "boolean": (bool, "true or false"),
+}
+"""By type of column: what a list of its values is made of."""
 
 
 def check_all(policies: Mapping[str, PolicyFile]) -> Iterator[tuple[str, Keys, str]]:
@@ -168,8 +221,8 @@ def check_all(policies: Mapping[str, PolicyFile]) -> Iterator[tuple[str, Keys, s
     for (one, first), (other, second) in combinations(policies.items(), 2):
         if first.entity == second.entity:
             yield other, ("entity",), f"{one} is about {first.entity} already"
-        if first.source.topic is not None and first.source.topic == second.source.topic:
-            yield other, ("source", "topic"), f"{first.source.topic} is the topic of {first.entity} already"
+        for topic in sorted(_topics(first) & _topics(second)):
+            yield other, ("source", "topic"), f"{topic} is the topic of {first.entity} already"
     entities = [policy.entity for policy in policies.values()]
     for name, policy in policies.items():
         for number, rule in enumerate(policy.rules):

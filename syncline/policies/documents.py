@@ -23,7 +23,7 @@ _TEXTS = FieldKind(("text[]",), ("as_is",), "text[]")
 _OBJECT = FieldKind(("jsonb",), ("as_is",), "jsonb")
 _AMOUNT = FieldKind(("numeric(digits,decimals)",), ("e4",), 'numeric by transform = "e4"')
 _TIME = FieldKind(("timestamptz",), ("utc",), 'timestamptz by transform = "utc"')
-_COUNT = FieldKind(("integer",), ("as_is",), "integer")
+COUNT = FieldKind(("integer",), ("as_is",), "integer")
 
 DOCUMENTS: Mapping[str, Mapping[str, DocumentPart]] = {
     "catalog_search": {
@@ -43,7 +43,7 @@ DOCUMENTS: Mapping[str, Mapping[str, DocumentPart]] = {
             {"list_e4": _AMOUNT, "sale_e4": _AMOUNT, "valid_from": _TIME, "valid_to": _TIME},
             needed=("list_e4",),
         ),
-        "stock": DocumentPart({"on_hand": _COUNT, "reserved": _COUNT}, needed=("on_hand", "reserved")),
+        "stock": DocumentPart({"on_hand": COUNT, "reserved": COUNT}, needed=("on_hand", "reserved")),
     },
     # Rows of its writers are kept whole, and merged by the policy of each field.
     "customer_profiles": {"customer": DocumentPart({})},

@@ -1,6 +1,9 @@
 """Which service owns which entity, and on which topic it may speak of it."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+from syncline.policies.policy_file import PolicyFile
 
 DOCUMENT_ID_MAX_LENGTH = 128
 """Elasticsearch bounds a document's id to 512 bytes: 128 characters of UTF-8."""
@@ -40,3 +43,18 @@ class EntityPolicy:
         if self.own_topic is not None:
             return self.own_topic.replace("{prefix}", prefix)
         return f"{prefix}.{self.owner}.{self.aggregate_type}"
+
+
+def entities_of(file: PolicyFile) -> Iterator[EntityPolicy]:
+    """One for each service that writes the entity."""
+    writers: Sequence[str | None] = file.writers or [None]
+    for writer in writers:
+        topic = file.source.topic
+        yield EntityPolicy(
+            type=file.entity,
+            owner=file.owner,
+            slot_column=file.source.slot,
+            document_column=file.source.document,
+            writer=writer,
+            own_topic=topic if topic is None or writer is None else topic.replace("{writer}", writer),
+        )

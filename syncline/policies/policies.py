@@ -11,7 +11,7 @@ from syncline.policies.columns import ColumnType, Mapper, Source, compile_mapper
 from syncline.policies.customer_profile import customer_body
 from syncline.policies.documents import DOCUMENTS
 from syncline.policies.field_merge import RESOLUTION
-from syncline.policies.ownership import EntityPolicy
+from syncline.policies.ownership import EntityPolicy, entities_of
 from syncline.policies.policy_file import FlowSection, PolicyFile, RuleSection
 from syncline.policies.rules import Rule, Value
 from syncline.policies.strategies import ConflictPolicy, FieldPolicy, Strategy
@@ -147,21 +147,6 @@ class Policies:
             if flow in file.flows
             for rule in file.rules
             if rule.references is not None and rule.grace_s is not None
-        )
-
-
-def entities_of(file: PolicyFile) -> Iterator[EntityPolicy]:
-    """One for each service that writes the entity."""
-    writers: Sequence[str | None] = file.writers or [None]
-    for writer in writers:
-        topic = file.source.topic
-        yield EntityPolicy(
-            type=file.entity,
-            owner=file.owner,
-            slot_column=file.source.slot,
-            document_column=file.source.document,
-            writer=writer,
-            own_topic=topic if topic is None or writer is None else topic.replace("{writer}", writer),
         )
 
 

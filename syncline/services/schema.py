@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 import psycopg
 
 from syncline.model.errors import BadCredentials, Misconfigured
-from syncline.policies.policies import entities_of
+from syncline.policies.ownership import entities_of
 from syncline.policies.policy_file import PolicyFile
 from syncline.postgres import connect
 from syncline.services import sql

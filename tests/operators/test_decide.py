@@ -314,3 +314,19 @@ def test_a_crash_tells_nothing(bench: Bench) -> None:
 
     with pytest.raises(Crash):
         bench.apply([product_part(1)])
+
+
+def test_a_document_that_cannot_be_written_as_json_is_the_fault_of_one_part(bench: Bench) -> None:
+    """What the change's own JSON can hold may be too deep a few levels further down in a document."""
+    deep: object = "x"
+    for _ in range(300):
+        deep = {"a": deep}
+    part = product_part(1)
+
+    decided, undecided = bench.apply([stock_part(1), part._replace(body={**(part.body or {}), "tags": deep})])
+
+    assert undecided == []
+    assert [str(failure.error) for failure in decided.failures] == [
+        "the document is no JSON: Recursion limit reached"
+    ]
+    assert bench.store.document("SKU-1")["stock"]["on_hand"] == 10

@@ -75,6 +75,18 @@ BAD: dict[str, tuple[Message, str]] = {
         message(GOOD, "syncline.catalog.basket"),
         "'syncline.catalog.basket' belongs to no",
     ),
+    "entity too long": (
+        message({**GOOD, "entity": "product:" + "x" * 600}),
+        "608 characters are more than 512",
+    ),
+    "entity of another owner too long": (
+        message({**GOOD, "entity": "price:" + "x" * 600}),
+        "are more than 512",
+    ),
+    "NUL too deep to be looked for": (
+        message(b'{"a":' * 600 + rb'"\u0000"' + b"}" * 600),
+        "nested too deep",
+    ),
     "no key": (message(GOOD, key=None), "key: None must be the sku"),
     "another SKU as key": (message(GOOD, key=b"SKU-2"), "key: 'SKU-2' must be the sku"),
     "entity id as key": (

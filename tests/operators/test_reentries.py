@@ -228,3 +228,10 @@ def test_how_a_replay_ends_follows_from_its_decision(decision: Decision, state: 
     verdicts = [Verdict(first, Decision.APPLIED), Verdict(part, decision)]
     decided = Decided(applied=[Applied("SKU-1", verdicts, 1, Stamps(0, 0, 0, 0))])
     assert list(ends_of(decided)) == [ReplayEnd(ReplayOf(3, 12), state)]
+
+
+def test_a_resolution_of_an_entity_that_nobody_reviews_is_told() -> None:
+    (failure,) = decode([reentry(resolution(entity_type="product"))])
+
+    assert isinstance(failure, Failure)
+    assert "reviews no 'product'" in str(failure.error)

@@ -123,3 +123,14 @@ def test_the_only_one_that_may_enter_keeps_its_conflict_with_the_copy() -> None:
 
     assert resolve.among([verdict]) == [verdict]
     assert verdict in resolve.among([Verdict(stock_part(4), Decision.APPLIED), verdict])
+
+
+def test_a_conflict_is_told_also_where_a_third_stands_above_both() -> None:
+    newest = stock_part(9, on_hand=1, reserved=0)
+    conflicts = [
+        verdict.conflict.event_id
+        for verdict in resolve.among([Verdict(part, Decision.APPLIED) for part in (LOW, newest, HIGH)])
+        if verdict.conflict is not None
+    ]
+
+    assert conflicts == [LOW.change.event_id]

@@ -153,6 +153,27 @@ def test_what_is_wrong_with_one_file_does_not_hide_another(folder: Path) -> None
         ),
         ("stock.toml", '"integer", required = true', '"bigint", required = true', "the field takes integer"),
         ("product.toml", 'tags = "tags"', 'tags = "attributes"', "the field takes text[]"),
+        (
+            "product.toml",
+            'required = "name"',
+            'column = "tags"\none_of = ["a"]',
+            "cannot be looked up in a list",
+        ),
+        ("price.toml", '["EUR", "USD"', '[5, "USD"', "5 must be text"),
+        ("price.toml", "numeric(12,4)", "numeric(24,4)", "e4 takes 14 digits before the point"),
+        ("stock.toml", '{ type = "integer", required = true }', '"integer"', "the field is never null"),
+        ("price.toml", "[source]", '[source]\ntopic = "{prefix}.catalog.product"', "is the topic of"),
+        ("customer.toml", "[source]", '[source]\ntopic = "{prefix}.people"', "each writer has a topic"),
+        ("customer.toml", 'columns = ["marketing_consent", "consent_at"]\n', "", "latest_consent reads"),
+        (
+            "product.toml",
+            "[flows.catalog_search.fields]",
+            (
+                '[flows.catalog_search]\nwhere = [{ column = "status", one_of = [true] }]\n\n'
+                "[flows.catalog_search.fields]"
+            ),
+            "True must be text",
+        ),
     ],
 )
 def test_each_mistake_is_told(folder: Path, file: str, old: str, new: str, fault: str | None) -> None:
