@@ -27,26 +27,34 @@ class Reference:
     grace: timedelta
 
 
+class _Files:
+    """Some policies, and what follows from them whichever they are."""
+
+    files: tuple[PolicyFile, ...]
+
+    @cached_property
+    def entities(self) -> tuple[EntityPolicy, ...]:
+        """One for each service that writes an entity."""
+        return tuple(entity for file in self.files for entity in entities_of(file))
+
+    @cached_property
+    def owners(self) -> tuple[str, ...]:
+        """The schemas that have an outbox."""
+        return tuple(dict.fromkeys(file.owner for file in self.files))
+
+    def topics(self, prefix: str) -> dict[str, EntityPolicy]:
+        """All topics, each with the policy of those who write there. Who writes a change is told by its topic,
+        which access control protects; never by its payload."""
+        return {entity.topic(prefix): entity for entity in self.entities}
+
+
 @dataclass(frozen=True)
-class FlowPolicy:
+class FlowPolicy(_Files):
     """All that is decided about one flow."""
 
     name: str
     files: tuple[PolicyFile, ...]
     """Of the entities that the flow subscribes to."""
-
-    @cached_property
-    def entities(self) -> tuple[EntityPolicy, ...]:
-        return tuple(entity for file in self.files for entity in entities_of(file))
-
-    def topics(self, prefix: str) -> dict[str, EntityPolicy]:
-        """The topics that the flow reads. Who writes a change is told by its topic, which access control
-        protects; never by its payload."""
-        return {entity.topic(prefix): entity for entity in self.entities}
-
-    @property
-    def owners(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(file.owner for file in self.files))
 
     @cached_property
     def subscription(self) -> Subscription:
@@ -88,21 +96,8 @@ class FlowPolicy:
 
 
 @dataclass(frozen=True)
-class Policies:
+class Policies(_Files):
     files: tuple[PolicyFile, ...]
-
-    @cached_property
-    def entities(self) -> tuple[EntityPolicy, ...]:
-        return tuple(entity for file in self.files for entity in entities_of(file))
-
-    @cached_property
-    def owners(self) -> tuple[str, ...]:
-        """The schemas that have an outbox."""
-        return tuple(dict.fromkeys(file.owner for file in self.files))
-
-    def topics(self, prefix: str) -> dict[str, EntityPolicy]:
-        """All topics, each with the policy of those who write there."""
-        return {entity.topic(prefix): entity for entity in self.entities}
 
     @property
     def recipients(self) -> Mapping[str, Collection[str]]:
