@@ -43,8 +43,8 @@ class _Files:
         return tuple(dict.fromkeys(file.owner for file in self.files))
 
     def topics(self, prefix: str) -> dict[str, EntityPolicy]:
-        """All topics, each with the policy of those who write there. Who writes a change is told by its topic,
-        which access control protects; never by its payload."""
+        """All topics, each with the policy of those who write there. Who writes a change is told by its
+        topic, which access control protects; never by its payload."""
         return {entity.topic(prefix): entity for entity in self.entities}
 
 
