@@ -133,8 +133,10 @@ class _Deciding:
             entering = [verdict for verdict in verdicts if verdict.decision is APPLIED]
             if entering:
                 verdicts = self._enter(id_, document, entering, verdicts, validated)
-            conflicts = shape.conflicts(document, (verdict.part for verdict in verdicts))
-            if entering:
+            conflicts, is_noted = shape.conflicts(document, (verdict.part for verdict in verdicts))
+            if is_noted and not entering:
+                tick(shape, document, validated)
+            if entering or is_noted:
                 token = None if copy is None else copy.token
                 try:
                     merging.writes.append(Write(id_, orjson.dumps(document), token))
@@ -206,15 +208,23 @@ class _Deciding:
             self._drop(document_id, [verdict.part for verdict in verdicts])
 
     def _take_out_refused(self, document_id: str, verdicts: list[Verdict], reason: str) -> None:
-        """Blame a part only when it alone was new; what it stood above gets its turn in the next round."""
+        """Blame a part only when it alone was new; what it stood above gets its turn in the next round.
+
+        Where none entered, what was noted of them is at fault."""
         entered = [verdict.part for verdict in verdicts if verdict.decision is APPLIED]
+        if not entered:
+            self._blame([verdict.part for verdict in verdicts], document_id, reason)
+            return
         if len(entered) > 1:
             self._one_by_one.add(document_id)
             return
+        self._blame(entered, document_id, reason)
+
+    def _blame(self, parts: list[Part], document_id: str, reason: str) -> None:
         self.decided.failures.extend(
-            Failure("apply", part.change.message, Refused(reason), part.change) for part in entered
+            Failure("apply", part.change.message, Refused(reason), part.change) for part in parts
         )
-        self._drop(document_id, entered)
+        self._drop(document_id, parts)
 
     def _drop(self, document_id: str, parts: Iterable[Part]) -> None:
         dropped = {id(part) for part in parts}

@@ -9,7 +9,7 @@ written again while it was there also says since when it is (``first_synced_at_u
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from syncline.model.decision import Conflict, Known, Review
 from syncline.model.part import Part
@@ -20,6 +20,14 @@ Body = dict[str, Any]
 """What one entity contributes."""
 
 CLOCK_TICKS_PER_MS = 65_536
+
+
+class Detected(NamedTuple):
+    """``is_noted``: for later conflicts the document now remembers something that it did not, and is to be
+    written even where no part entered."""
+
+    conflicts: Sequence[Conflict]
+    is_noted: bool = False
 
 
 class DocumentShape(Protocol):
@@ -44,12 +52,11 @@ class DocumentShape(Protocol):
         """Whether the parts at hand are not yet, or no longer, something to show."""
         ...
 
-    def conflicts(self, document: Document, parts: Iterable[Part]) -> Sequence[Conflict]:
+    def conflicts(self, document: Document, parts: Iterable[Part]) -> Detected:
         """Of these parts with what other writers wrote; called once the newest of each entity is in.
 
         ``parts`` are all that came for the document, duplicates and superseded ones too: the first time may
-        have died before its conflicts were told. What later conflicts need of them is noted in the document,
-        which is written after this.
+        have died before its conflicts were told. What later conflicts need of them is noted in the document.
         """
         ...
 

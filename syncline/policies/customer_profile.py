@@ -11,8 +11,8 @@ from pydantic import TypeAdapter
 
 from syncline.model.change import EntityKey
 from syncline.model.customers import Customer, CustomerColumns, Resolution
-from syncline.model.decision import Candidate, Conflict, Review
-from syncline.model.document import Body, Document, empty_sync_block
+from syncline.model.decision import Candidate, Review
+from syncline.model.document import Body, Detected, Document, empty_sync_block
 from syncline.model.errors import Untransformable
 from syncline.model.part import Part
 from syncline.policies.field_conflicts import FieldConflicts, Said
@@ -102,17 +102,20 @@ class CustomerProfile:
         """A customer of whom no writer has a row left; resolutions alone make none."""
         return not document["_sync"]["rows"]
 
-    def conflicts(self, document: Document, parts: Iterable[Part]) -> Sequence[Conflict]:
+    def conflicts(self, document: Document, parts: Iterable[Part]) -> Detected:
         history = FieldHistory(document["_sync"]["history"])
         # The oldest first: what several of them say was brought by the first.
         said = [(part, self._said(part)) for part in sorted(parts, key=lambda part: part.rank)]
-        for part, stated in said:
-            for merge, made, _ in stated:
-                history.remember(merge.policy.name, made, part.version.row)
+        noted = [
+            history.remember(merge.policy.name, made, part.version.row)
+            for part, stated in said
+            for merge, made, _ in stated
+        ]
         entity = EntityKey(ENTITY_TYPE, document["id"])
-        return [
+        conflicts = [
             conflict for part, stated in said for conflict in FieldConflicts(entity, history, part, stated)
         ]
+        return Detected(conflicts, any(noted))
 
     def reviews(self, document: Document) -> Sequence[Review]:
         candidates = self._candidates(document)

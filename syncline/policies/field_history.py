@@ -27,11 +27,11 @@ class FieldHistory:
     def __init__(self, kept: Kept) -> None:
         self._kept = kept
 
-    def remember(self, field: str, made: FieldVersion, row_version: int) -> None:
-        """Of a writer's values those of the highest versions are kept."""
+    def remember(self, field: str, made: FieldVersion, row_version: int) -> bool:
+        """Of a writer's values those of the highest versions are kept; answers whether this is one more."""
         values = self._kept.setdefault(field, {}).setdefault(made.writer, [])
         if _find(values, made) is not None:
-            return
+            return False
         values.append(
             {
                 "version": made.version,
@@ -44,6 +44,7 @@ class FieldHistory:
         )
         values.sort(key=lambda entry: (entry["version"], entry["hash"]))
         del values[:-REMEMBERED]
+        return _find(values, made) is not None
 
     def first_seen(self, field: str, made: FieldVersion) -> Remembered | None:
         """The same value, as it was first seen; ``None`` where it is not remembered."""

@@ -5,11 +5,12 @@ Amounts are kept as whole numbers of 1/10,000 (``list_e4``): 12.90 is 129000. So
 
 from collections.abc import Iterable, Sequence
 
-from syncline.model.decision import Conflict, Review
-from syncline.model.document import Body, Document, empty_sync_block
+from syncline.model.decision import Review
+from syncline.model.document import Body, Detected, Document, empty_sync_block
 from syncline.model.part import Part
 from syncline.policies.documents import DOCUMENTS
 
+_NO_CONFLICTS = Detected(())
 PRODUCT_FIELDS = tuple(DOCUMENTS["catalog_search"]["product"].fields)
 
 
@@ -42,9 +43,9 @@ class SearchDocument:
         """Only the product itself makes a document worth showing; ``name`` is there exactly with it."""
         return "name" not in document
 
-    def conflicts(self, document: Document, parts: Iterable[Part]) -> Sequence[Conflict]:  # noqa: ARG002
+    def conflicts(self, document: Document, parts: Iterable[Part]) -> Detected:  # noqa: ARG002
         """Each entity has one writer."""
-        return ()
+        return _NO_CONFLICTS
 
     def reviews(self, document: Document) -> Sequence[Review]:  # noqa: ARG002
         return ()

@@ -25,7 +25,7 @@ from syncline.model.document import Document
 from syncline.model.part import Part
 from syncline.policies.customer_profile import CUSTOMER_COLUMNS, CustomerProfile
 from syncline.policies.rules import Rule
-from tests.customers import CUSTOMERS
+from tests.customers import CUSTOMERS, Wrote, published
 from tests.memory_store import MemoryStore
 from tests.operators.delivering import IN_ORDER, Delivering, Delivery, deliveries
 from tests.operators.simulation import Copy, ManualClock, NoWait
@@ -177,6 +177,23 @@ def merged(*batches: Sequence[Part]) -> tuple[dict[str, dict[str, Any]], dict[st
     documents = (store.document(customer) for customer in store.documents)
     reviews = {document["id"]: reference.open_reviews(SHAPE.reviews(document)) for document in documents}
     return plain(store), reviews
+
+
+def test_what_came_late_and_alone_is_held_against_what_comes_after() -> None:
+    """A superseded part enters nothing, and yet the document is written: it remembers what the part said."""
+    steps = [
+        Wrote("crm", 10, 0, {"email": "ann@a.example"}),
+        Wrote("crm", 12, 100, {"email": "ann@b.example"}),
+        Wrote("storefront", 13, 101, {"email": "ann@c.example"}, made_at=2),
+    ]
+    older, newer, rival = published(steps)
+    store = MemoryStore(refuses)
+    decide = Decide(SHAPE, RULES, Deliver(store, 1 << 20, NoWait()), ManualClock())
+
+    told = [do(decide([part]))[0].conflicts for part in (newer, older, rival)]
+
+    pairs = [{conflict.known.version[-1], conflict.arrived.version[-1]} for conflict in told[2]]
+    assert {10, 13} in pairs
 
 
 class TestMergingIsAJoin:

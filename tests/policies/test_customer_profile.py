@@ -205,7 +205,7 @@ def test_a_field_that_the_policy_does_not_name_is_ignored() -> None:
     document = made_of(part)
 
     assert document["email"] == "ann@a.example"
-    assert shape.conflicts(document, [part]) == []
+    assert shape.conflicts(document, [part]).conflicts == []
 
 
 def test_a_document_remembers_only_so_many_values_of_a_writer() -> None:
@@ -228,10 +228,10 @@ def test_a_later_change_that_only_restates_a_value_does_not_tell_its_conflicts_a
     parts = published(steps)
     document = made_of(*parts)
 
-    told = [len(shape.conflicts(document, [part])) for part in parts]
+    told = [len(shape.conflicts(document, [part]).conflicts) for part in parts]
 
     assert told == [0, 1, 0]
-    assert [len(shape.conflicts(document, [part])) for part in parts] == [1, 1, 0]
+    assert [len(shape.conflicts(document, [part]).conflicts) for part in parts] == [1, 1, 0]
 
 
 def test_each_field_has_a_review_of_its_own() -> None:
