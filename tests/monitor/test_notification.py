@@ -58,7 +58,10 @@ def test_all_that_waits_is_counted_in_the_title() -> None:
         tally(Source.REVIEWS, "customer", kind="concurrent values", field="email", count=3),
     ]
     message = word(tallies, (), {}, None)
-    assert message.title == "Syncline: 1 change in quarantine, 3 open reviews, 2 rejected conflicts"
+    assert (
+        message.title
+        == "Syncline: 1 change in quarantine, 3 open reviews, 2 conflicts that the known side won"
+    )
     assert message.body.startswith("Open now:\n\nprice: 1 change in quarantine\n")
     assert [line for line in message.body.splitlines() if "Next: " in line] == [
         "  Next: syncline quarantine list --entity price",

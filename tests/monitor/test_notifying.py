@@ -121,7 +121,7 @@ def test_each_recipient_is_told_of_its_own(start: Start, room: WaitingRoom, hook
             }
         ).round(Stop())
     assert [message["title"] for message in hook.messages] == [
-        "Syncline: 3 changes in quarantine, 1 open review, 1 rejected conflict"
+        "Syncline: 3 changes in quarantine, 1 open review, 1 conflict that the known side won"
     ]
     assert "not decoded, from elsewhere" in hook.messages[0]["message"]
     assert "ann@" not in hook.messages[0]["message"]

@@ -196,12 +196,12 @@ def test_a_replay_that_fails_again_is_the_same_entry(
     entry = bad_product(database, "AGAIN")
     command("replay", entry, *BY)
     assert waits(database, "product:AGAIN", count=2) == entry
-    command("correct", entry, "--set", "name=12", *BY, *WHY)
+    command("correct", entry, "--set", "tags=12", *BY, *WHY)
     assert waits(database, "product:AGAIN", count=3) == entry
     whole = orjson.loads(command("show", entry, "--json"))
     assert (whole["step"], whole["error"]) == ("transform", "Untransformable")
-    assert "name: 12" in whole["reason"]
-    command("correct", entry, "--set", 'name="12"', *BY, *WHY)
+    assert "tags: 12" in whole["reason"]
+    command("correct", entry, "--set", "tags=null", "--set", "name=12", *BY, *WHY)
     eventually(lambda: shown("AGAIN").get("name") == "12", what="the correction")
     ended(database, "product:AGAIN", "replayed")
     assert shown("AGAIN")["_sync"]["entities"]["product:AGAIN"]["version"][3] == 2
