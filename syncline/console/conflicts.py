@@ -24,7 +24,7 @@ from syncline.monitor.audited_conflicts import (
     read_conflicts,
     read_reviews,
 )
-from syncline.monitor.conflict_choice import Choice
+from syncline.monitor.conflict_choice import SIDES, Choice
 from syncline.monitor.conflict_resolution import find
 from syncline.monitor.conflict_resolution import resolve as resolve_one
 from syncline.monitor.stored_content import stored_content
@@ -34,7 +34,7 @@ from syncline.settings import Settings
 app = typer.Typer(help=__doc__, no_args_is_help=True)
 
 SHOWN = 100
-_SIDES = {"known": "stored", "arrived": "incoming"}
+_SIDES = {side: word for word, side in SIDES.items()}
 """How the audit calls the two sides of a conflict, and how a person does."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
