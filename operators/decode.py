@@ -285,13 +285,12 @@ def usurpation(failure: Failure) -> Conflict | None:
     change = failure.change
     if change is None or not isinstance(failure.error, NotOwner):
         return None
-    version, value = tuple(change.version), change.fields
     return Conflict(
         ConflictKind.OWNERSHIP,
         change.entity,
         field="",
-        known=Side(failure.error.owner, (), ""),
-        arrived=Side(change.producer, version, change.content_hash, value, failure.message.position),
+        known=Side.unseen(failure.error.owner),
+        arrived=Side.of_change(change),
         event_id=change.event_id,
         won=False,
         rule=str(failure.error),

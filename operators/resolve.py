@@ -58,16 +58,8 @@ def _same_version(part: Part, standing: Known, won: bool) -> Conflict:
         ConflictKind.VERSION,
         change.entity,
         field="",
-        known=Side(
-            change.producer, tuple(standing.version), standing.content_hash, position=standing.position
-        ),
-        arrived=Side(
-            change.producer,
-            tuple(change.version),
-            change.content_hash,
-            change.fields,
-            change.message.position,
-        ),
+        known=Side.of_known(change.producer, standing),
+        arrived=Side.of_change(change),
         event_id=change.event_id,
         won=won,
         rule="last_write_wins: the higher content hash",

@@ -39,24 +39,13 @@ class Validate:
 def contradiction(part: Part, standing: Known | None, complaint: str) -> Conflict:
     """The record of a change whose values contradict each other: what stands stays."""
     change = part.change
-    known = (
-        Side(change.producer, (), "")
-        if standing is None
-        else Side(change.producer, tuple(standing.version), standing.content_hash, position=standing.position)
-    )
-    arrived = Side(
-        change.producer,
-        tuple(change.version),
-        change.content_hash,
-        change.fields,
-        change.message.position,
-    )
+    known = Side.unseen(change.producer) if standing is None else Side.of_known(change.producer, standing)
     return Conflict(
         ConflictKind.BUSINESS_RULE,
         change.entity,
         field="",
         known=known,
-        arrived=arrived,
+        arrived=Side.of_change(change),
         event_id=change.event_id,
         won=False,
         rule=complaint,

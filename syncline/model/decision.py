@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
-from syncline.model.change import EntityKey
+from syncline.model.change import Change, EntityKey
 from syncline.model.failure import Failure
 from syncline.model.part import Part
 from syncline.model.version import Version
@@ -47,6 +47,27 @@ class Side(NamedTuple):
     """Of the field; of the whole change where no field is named."""
     position: str | None = None
     """In the log; where it is known."""
+
+    @classmethod
+    def of_change(cls, change: Change) -> Self:
+        """A change as a whole."""
+        return cls(
+            change.producer,
+            tuple(change.version),
+            change.content_hash,
+            change.fields,
+            change.message.position,
+        )
+
+    @classmethod
+    def of_known(cls, writer: str, known: Known) -> Self:
+        """What the copy says, which does not hold the value."""
+        return cls(writer, tuple(known.version), known.content_hash, position=known.position)
+
+    @classmethod
+    def unseen(cls, writer: str) -> Self:
+        """A writer of whom the copy has nothing."""
+        return cls(writer, (), "")
 
 
 class Conflict(NamedTuple):
