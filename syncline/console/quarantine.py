@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from syncline.console.tables import shortened
 from syncline.model.errors import NotPossible
 from syncline.monitor.quarantine import (
     OPEN,
@@ -151,7 +152,7 @@ def _lines(entry: Entry) -> Text:
         (f"{entry.id:>7}  {entry.entity or 'not decoded'}", "bold"),
         f"  {entry.state}, {entry.flow} {entry.step}, {times}, last {_moment(entry.last_seen)}",
         f", the answer to {entry.answers}\n" if entry.answers is not None else "\n",
-        f"{'':>9}{_shorten(entry.reason)}",
+        f"{'':>9}{shortened(entry.reason, _LONGEST_REASON)}",
     )
 
 
@@ -205,7 +206,3 @@ def _next(entry: Entry) -> str:
 
 def _moment(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S}"
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."

@@ -34,7 +34,12 @@ def list_of_facts() -> Table:
 def shown_value(value: object) -> str:
     """As JSON, shortened."""
     text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
-    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
+    return shortened(text)
+
+
+def shortened(text: str, longest: int = LONGEST_VALUE) -> str:
+    """At most so many characters of it, and a sign that there are more."""
+    return text if len(text) <= longest else f"{text[:longest]}..."
 
 
 def shown_time(time: datetime) -> str:

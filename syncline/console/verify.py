@@ -6,11 +6,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from syncline.console.tables import shortened
 from syncline.monitor.verification import SETTLE, SHOWN, VERIFICATIONS, KeyReport, VerificationReport
 from syncline.monitor.verification import verify as verify_copy
 from syncline.settings import Settings
-
-_LONGEST_VALUE = 60
 
 
 def verify(
@@ -55,13 +54,11 @@ def _key_lines(word: str, key: KeyReport) -> list[str]:
     return [
         f"{word}: {key.key}{because}",
         *(
-            f"  {field}: source {_shorten(source)}, copy {_shorten(copy)}"
+            f"  {field}: source {_shown(source)}, copy {_shown(copy)}"
             for field, source, copy in key.differences
         ),
     ]
 
 
-def _shorten(value: str | None) -> str:
-    if value is None:
-        return "nothing"
-    return value if len(value) <= _LONGEST_VALUE else f"{value[:_LONGEST_VALUE]}..."
+def _shown(value: str | None) -> str:
+    return "nothing" if value is None else shortened(value)
