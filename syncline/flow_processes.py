@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
+from syncline import last_words
 from syncline.model.errors import Misconfigured
 from syncline.settings import Settings
 
@@ -34,7 +35,8 @@ def check_flow(flow: str) -> str:
 class FlowProcesses:
     """Starts the processes of one flow, and ends them together: Bytewax's peers need each other.
 
-    Use it as a context; leaving it stops what still runs.
+    Use it as a context; leaving it stops what still runs. Each process leaves its last words in a folder
+    of its own below ``run_folder``, where one is given.
     """
 
     def __init__(
@@ -44,14 +46,18 @@ class FlowProcesses:
         recovery_folder: Path | None,
         processes: int = 1,
         log: Path | None = None,
+        run_folder: Path | None = None,
     ) -> None:
         self.flow = check_flow(flow)
         self._settings = settings
         self._recovery_folder = recovery_folder
         self._count = processes
         self._log = log
+        self._run_folder = run_folder
         self._files = ExitStack()
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.failed_first: list[int] = []
+        """Which had failed when the first failure was seen; the others may have died of theirs."""
 
     def __enter__(self) -> "FlowProcesses":
         self.start()
@@ -89,7 +95,16 @@ class FlowProcesses:
         environment = os.environ | self._settings.as_environment()
         if self._settings.health_port:
             environment["SYNCLINE_HEALTH_PORT"] = str(self._settings.health_port + number)
+        if self._run_folder is not None:
+            last_words.forget(self.run_folder_of(number))
+            environment[last_words.RUN_FOLDER] = str(self.run_folder_of(number))
         return environment
+
+    def run_folder_of(self, number: int) -> Path:
+        """Where the process leaves its last words."""
+        if self._run_folder is None:
+            raise ValueError("these processes have no run folder")
+        return (self._run_folder / str(number)).resolve()
 
     def signal(self, signal_number: signal.Signals) -> None:
         for process in self.processes:
@@ -99,10 +114,16 @@ class FlowProcesses:
     def wait(self) -> int:
         """Wait until all have ended; one that fails takes the others with it. Answers the worst exit code."""
         while any(process.poll() is None for process in self.processes):
-            if any(process.poll() not in {None, 0} for process in self.processes):
+            self.failed_first = self._failed()
+            if self.failed_first:
                 self.stop(BEREAVED_TIMEOUT_SECONDS)
+                break
             time.sleep(_POLL_SECONDS)
+        self.failed_first = self.failed_first or self._failed()
         return max((abs(process.returncode) for process in self.processes), default=0)
+
+    def _failed(self) -> list[int]:
+        return [n for n, process in enumerate(self.processes) if process.poll() not in {None, 0}]
 
     def stop(self, timeout_seconds: float = STOP_TIMEOUT_SECONDS) -> None:
         """End them cleanly, with a last snapshot; what does not end in time is killed."""

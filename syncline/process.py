@@ -14,6 +14,7 @@ from types import TracebackType
 import structlog
 from structlog.typing import Processor
 
+from syncline import last_words
 from syncline.health import Health, serve
 from syncline.model.errors import Misconfigured, SynclineError, TransientError
 from syncline.settings import Settings
@@ -27,6 +28,7 @@ def settings_or_exit() -> Settings:
     try:
         return Settings.load()
     except Misconfigured as error:
+        last_words.leave(error)
         sys.exit(f"Misconfigured: {error}")
 
 
@@ -109,6 +111,10 @@ def _excepthook(flow: str, stop: Stop, on_failure: Callable[[str], None]) -> Exc
             _log.error("the flow ended", flow=flow, error=message)
         else:
             sys.__excepthook__(kind, error, trace)
+        try:
+            last_words.leave(cause)
+        except OSError as unheard:
+            _log.warning("no last words could be left", flow=flow, error=str(unheard))
         try:
             on_failure(message)
         except SynclineError as unheard:

@@ -170,6 +170,11 @@ class Settings(BaseSettings):
         """Each flow keeps its snapshots in a folder of its own name below this one."""
         return self.home / "recovery"
 
+    @property
+    def run_folder(self) -> Path:
+        """What supervised processes leave behind stands in a folder of the flow's name below this one."""
+        return self.home / "run"
+
     def as_environment(self) -> dict[str, str]:
         """What was set, as variables for a child process, secrets included: keep it out of logs."""
         values = {name: getattr(self, name) for name in self.model_fields_set}

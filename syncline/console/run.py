@@ -1,4 +1,4 @@
-"""``syncline run FLOW``: a flow in this shell, until Ctrl-C."""
+"""``syncline run FLOW``: a flow in this shell, kept alive until Ctrl-C."""
 
 import signal
 from types import FrameType
@@ -6,25 +6,26 @@ from typing import Annotated
 
 import typer
 
-from syncline.flow_processes import FLOWS, FlowProcesses, check_flow
-from syncline.provision import create_recovery_folder
+from syncline.flow_processes import FLOWS
+from syncline.process import configure_logs
 from syncline.settings import Settings
+from syncline.supervisor import Supervisor
 
 
 def run(
     flow: Annotated[str, typer.Argument(help=f"One of {', '.join(FLOWS)}.")],
     processes: Annotated[int, typer.Option(min=1, help="How many, as one Bytewax cluster.")] = 1,
 ) -> None:
-    """Run a flow: creates its recovery folder, starts its processes, and passes signals on to them."""
-    settings = Settings.load()
-    keeps_snapshots = FLOWS[check_flow(flow)]
-    folder = create_recovery_folder(settings, flow) if keeps_snapshots else None
-    running = FlowProcesses(flow, settings, folder, processes)
+    """Run a flow: creates its recovery folder, starts its processes, and starts them again when they die.
+
+    SIGTERM and Ctrl-C are passed on to them, and end it.
+    """
+    configure_logs(Settings.load().log_level)
+    supervisor = Supervisor(flow, processes)
 
     def pass_on(signal_number: int, _frame: FrameType | None) -> None:
-        running.signal(signal.Signals(signal_number))
+        supervisor.stop(signal.Signals(signal_number))
 
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signal_number, pass_on)
-    running.start()
-    raise typer.Exit(running.wait())
+    raise typer.Exit(supervisor.run())

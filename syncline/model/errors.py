@@ -24,6 +24,8 @@ How an error is treated follows from its class alone, never from its text. An ex
 this tree that reaches a flow is a bug, and as fatal as one.
 """
 
+from typing import ClassVar
+
 
 class SynclineError(Exception):
     """Syncline failed."""
@@ -83,26 +85,46 @@ class NotPossible(SynclineError):
 class FatalError(SynclineError):
     """Syncline cannot go on without a person's help."""
 
+    remedy: ClassVar[str] = "read the flow's log"
+    """What a person does first; the error itself names what it is about."""
+
 
 class BadCredentials(FatalError):
     """The server rejected the user name, password or permissions."""
+
+    remedy = "correct the user or the password in the settings"
 
 
 class MissingResource(FatalError):
     """A topic, index, table or schema that the flow needs does not exist."""
 
+    remedy = "syncline setup"
+
 
 class Misconfigured(FatalError):
     """A setting is missing or does not fit the others."""
+
+    remedy = "correct the settings"
 
 
 class CopyReplaced(FatalError):
     """The copy is not the one that was written to; what it held must be loaded again."""
 
+    remedy = "remove the recovery folder as the error says"
+
 
 class LogTruncated(FatalError):
     """The log no longer holds the changes that come next; the sources must be read again."""
 
+    remedy = "remove the recovery folder as the error says"
+
 
 class ServerDidNotStart(FatalError):
     """An embedded server did not become ready."""
+
+
+def remedy_of(error: str) -> str:
+    """What a person does first about an error whose text begins with the name of its class."""
+    kind, _, _ = error.partition(":")
+    remedies = {known.__name__: known.remedy for known in FatalError.__subclasses__()}
+    return remedies.get(kind, FatalError.remedy)

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 from psycopg.sql import SQL, Identifier
 
-from syncline.model.errors import SynclineError
+from syncline.model.errors import SynclineError, remedy_of
 from syncline.model.steps import END_TO_END
 from syncline.monitor import sql
 from syncline.monitor.freshness import lowest_watermark_us
@@ -32,14 +32,6 @@ LAST_MINUTE = timedelta(minutes=1)
 
 _READING = "reading the flows' status"
 _OUTBOX = "SELECT count(*), extract(epoch FROM min(occurred_at)) FROM {outbox}"
-_AFTER_FAILURE = {
-    "BadCredentials": "correct the user or the password in the settings, then: syncline run {flow}",
-    "MissingResource": "syncline setup, then: syncline run {flow}",
-    "Misconfigured": "correct the settings, then: syncline run {flow}",
-    "CopyReplaced": "remove the recovery folder as the error says, then: syncline run {flow}",
-    "LogTruncated": "remove the recovery folder as the error says, then: syncline run {flow}",
-}
-"""By the class of the error, which stands in front of its text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,8 +225,7 @@ def _waiting_in_kafka(flow: str, settings: Settings) -> _Waiting:
 def _next_command(flow: str, lives: dict[str, _Life]) -> str:
     life = lives[flow]
     if life.state == "failed":
-        kind, _, _ = (life.last_error or "").partition(":")
-        return _AFTER_FAILURE.get(kind, "read the flow's log, then: syncline run {flow}").format(flow=flow)
+        return f"{remedy_of(life.last_error or '')}, then: syncline run {flow}"
     copies = [copy for copy in COPIES if lives[copy].state != NEVER_RAN] or COPIES[:1]
     if flow in COPIES:
         copies = [flow]

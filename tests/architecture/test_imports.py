@@ -19,7 +19,7 @@ TOOLS = {"syncline.clock", "syncline.stopping", "syncline.retrying", "syncline.a
 SERVERS = {"syncline.postgres", "syncline.kafka", "syncline.elasticsearch", "syncline.statements"}
 """What servers are asked, and how what they answer is told by class; operators know no server."""
 DATA_PATH = {"dataflows", "sources", "operators", "sinks"} | SERVERS | POLICIES | TOOLS
-AROUND_A_FLOW = {"syncline.settings", "syncline.health", "syncline.process"}
+AROUND_A_FLOW = {"syncline.settings", "syncline.health", "syncline.process", "syncline.last_words"}
 ANYTHING = {"syncline", *ROOMS}
 
 ALLOWED: dict[str, set[str]] = {
@@ -35,6 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "syncline.postgres": MODEL,
     "syncline.kafka": MODEL,
     "syncline.elasticsearch": MODEL,
+    "syncline.last_words": MODEL,
     "syncline.process": AROUND_A_FLOW | TOOLS,
     # Stores are known to operators by the model's protocol alone.
     "operators": {"operators"} | POLICIES | TOOLS,
@@ -45,6 +46,7 @@ ALLOWED: dict[str, set[str]] = {
     "syncline.provision": (DATA_PATH - {"dataflows"}) | {"syncline.settings"},
     "syncline.console": ANYTHING,
     "syncline.flow_processes": ANYTHING - {"bench"},
+    "syncline.supervisor": ANYTHING - {"bench"},
     "syncline.monitor": ANYTHING - {"bench"},
     "syncline.services": ANYTHING - {"bench"},
     "syncline.stack": ANYTHING - {"bench"},
