@@ -4,15 +4,17 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from operators.apply import WindowLimits
-from sources.kafka import KafkaSettings, KafkaSource
+from sources.kafka import KafkaSource
+from sources.kafka_reading import KafkaSettings
 from syncline.policies.reading import load_policies
-from syncline.policies.reentry import topics_read
+from syncline.policies.reentry import critical_topics, topics_read
 from syncline.settings import Settings
 from syncline.stopping import Stop
 
 
 def kafka_source(flow: str, settings: Settings, stop: Stop, on_poll: Callable[[], None]) -> KafkaSource:
     """The topics that the flow has subscribed to, and what comes back to it."""
+    policy = load_policies(settings.policies_dir).flow(flow)
     return KafkaSource(
         KafkaSettings(
             bootstrap_servers=settings.kafka_bootstrap_servers,
@@ -20,8 +22,9 @@ def kafka_source(flow: str, settings: Settings, stop: Stop, on_poll: Callable[[]
             batch_messages=settings.source_batch_messages,
             poll_ms=settings.source_poll_ms,
         ),
-        topics_read(load_policies(settings.policies_dir).flow(flow), settings.topic_prefix),
+        topics_read(policy, settings.topic_prefix),
         stop,
+        critical=critical_topics(policy, settings.topic_prefix),
         on_poll=on_poll,
     )
 

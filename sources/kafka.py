@@ -1,4 +1,4 @@
-"""Kafka topics as a Bytewax source, all partitions of a worker through one consumer.
+"""Kafka topics as a Bytewax source, all partitions of a worker read together.
 
 A source partition stands for one partition number of all its topics, so topics with the same key and
 the same number of partitions stay together. The stock source polls each partition by itself, which costs
@@ -10,186 +10,29 @@ see the lag; recovery reads the snapshot alone.
 
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
-import structlog
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka import Message as KafkaMessage
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException
 
+from sources.kafka_reading import KafkaSettings, Offsets, Poller, tell
 from syncline.clock import Clock, system_clock_us
-from syncline.kafka import CLIENT_LOG, MAX_RECORD_BYTES, typed
-from syncline.model.errors import (
-    FatalError,
-    MissingResource,
-    Unavailable,
-)
+from syncline.kafka import CLIENT_LOG, typed
+from syncline.model.errors import FatalError, MissingResource
 from syncline.model.message import Message
 from syncline.retrying import hold_place
+from syncline.room import Room
 from syncline.stopping import Stop
 
-_log = structlog.get_logger()
-
 SNAPSHOT_FORMAT = 1
-ASK_AGAIN_SECONDS = 1.0
-ASK_TIMEOUT_SECONDS = 0.2
 METADATA_TIMEOUT_SECONDS = 3.0
 """Short, since a stop that is requested meanwhile waits for it."""
 NEW_TOPIC_SECONDS = 2.0
 """How long after its creation a topic may still be unknown to the broker that is asked."""
 
-Offsets = dict[str, int]
-"""The next offset to read, by topic."""
 State = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class KafkaSettings:
-    """How to read: ``poll_ms`` bounds how long one idle poll holds the worker."""
-
-    bootstrap_servers: str
-    group: str
-    batch_messages: int
-    poll_ms: int
-
-
-class Poller:
-    """One consumer for all source partitions of a worker."""
-
-    def __init__(
-        self, settings: KafkaSettings, on_poll: Callable[[], None], clock: Clock, *, until_end: bool
-    ) -> None:
-        self._settings = settings
-        self._on_poll = on_poll
-        self._clock = clock
-        self._at_end: set[tuple[str | None, int | None]] = set()
-        self._buffers: dict[int, deque[Message]] = {}
-        self._rounds: dict[int, int] = {}
-        self._round = 0
-        self._is_away = False
-        self._ask_at = 0.0
-        self._consumer = Consumer(
-            {
-                "bootstrap.servers": settings.bootstrap_servers,
-                "group.id": settings.group,
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "auto.offset.reset": "error",
-                # A change in the log is committed where it counts, in its owner's database. The relay's
-                # transactions only shut out its predecessors; an aborted batch is published again.
-                "isolation.level": "read_uncommitted",
-                "enable.partition.eof": until_end,
-                # The end of an idle partition is told when the broker has waited so long.
-                "fetch.wait.max.ms": 20 if until_end else 500,
-                "fetch.min.bytes": 1,
-                "queued.max.messages.kbytes": 65_536,
-                "message.max.bytes": MAX_RECORD_BYTES,
-                "fetch.message.max.bytes": MAX_RECORD_BYTES,
-                "error_cb": self._tell,
-            },
-            logger=CLIENT_LOG,
-        )
-
-    def _tell(self, error: KafkaError) -> None:
-        _tell(error)
-        if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001
-            self._is_away = True
-
-    def add(self, partition: int, offsets: Offsets) -> None:
-        self._buffers[partition] = deque()
-        self._rounds[partition] = self._round
-        self._consumer.incremental_assign(
-            [TopicPartition(topic, partition, offset) for topic, offset in offsets.items()]
-        )
-
-    def remove(self, partition: int, topics: Sequence[str]) -> None:
-        del self._buffers[partition]
-        self._consumer.incremental_unassign([TopicPartition(topic, partition) for topic in topics])
-        if not self._buffers:
-            self._consumer.close()
-
-    def take(self, partition: int) -> list[Message]:
-        """All that is at hand for the partition; polls when it has been served since the last poll."""
-        if self._rounds[partition] == self._round:
-            self._poll()
-        self._rounds[partition] = self._round
-        buffer = self._buffers[partition]
-        messages = list(buffer)
-        buffer.clear()
-        return messages
-
-    def is_at_end(self, partition: int, topics: Iterable[str]) -> bool:
-        """Whether the end of the log was met. Offsets cannot tell: transaction markers take some too."""
-        return not self._buffers[partition] and all((topic, partition) in self._at_end for topic in topics)
-
-    def commit(self, offsets: Offsets, partition: int) -> None:
-        """Show the group's progress; losing one commit costs nothing."""
-        if offsets:
-            self._consumer.commit(
-                offsets=[TopicPartition(topic, partition, offset) for topic, offset in offsets.items()],
-                asynchronous=True,
-            )
-
-    def _poll(self) -> None:
-        self._round += 1
-        # Wait for the first message only: consume() with a time-out would wait for a full batch.
-        first = self._consumer.poll(self._settings.poll_ms / 1000)
-        if self._is_there(first):
-            self._on_poll()
-        if first is None:
-            return
-        rest = self._consumer.consume(self._settings.batch_messages - 1, timeout=0)
-        received_at_us = self._clock()
-        for message in (first, *rest):
-            if (error := message.error()) is not None:
-                self._check(error, message)
-            else:
-                read = as_message(message, received_at_us)
-                self._buffers[read.partition].append(read)
-
-    def _is_there(self, message: KafkaMessage | None) -> bool:
-        """Whether Kafka can be read: one that is lost looks like an idle log."""
-        if message is not None and message.error() is None:
-            self._is_away = False
-        elif self._is_away and time.monotonic() >= self._ask_at:
-            self._ask_at = time.monotonic() + ASK_AGAIN_SECONDS
-            with suppress(KafkaException):
-                self._consumer.list_topics(timeout=ASK_TIMEOUT_SECONDS)
-                self._is_away = False
-        return not self._is_away
-
-    def _check(self, error: KafkaError, message: KafkaMessage) -> None:
-        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
-            self._at_end.add((message.topic(), message.partition()))
-            return
-        doing = f"reading {message.topic()}/{message.partition()}"
-        try:
-            raise typed(error, doing)
-        except Unavailable as passing:
-            # The client reconnects by itself; until then there is nothing to read.
-            _log.warning("holding the place", doing=doing, error=str(passing))
-
-
-def _tell(error: KafkaError) -> None:
-    _log.warning("Kafka", error=error.str())
-
-
-def as_message(message: KafkaMessage, received_at_us: int) -> Message:
-    """A record of Kafka, which is no error."""
-    _, appended_at_ms = message.timestamp()
-    topic, partition, offset = message.topic(), message.partition(), message.offset()
-    if topic is None or partition is None or offset is None:
-        raise FatalError(f"Kafka's client returned a message without a position: {message!r}")
-    headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])
-    return Message(
-        topic, partition, offset, message.key(), message.value(), tuple(headers),
-        appended_at_ms * 1000, received_at_us,
-    )  # fmt: skip
 
 
 class _Partition(StatefulSourcePartition[Message, State]):
@@ -221,13 +64,14 @@ class _Partition(StatefulSourcePartition[Message, State]):
 
     def close(self) -> None:
         self._poller.commit(self._snapshot, self._number)
-        self._poller.remove(self._number, list(self._offsets))
+        self._poller.remove(self._number, self._offsets)
 
 
 class KafkaSource(FixedPartitionedSource[Message, State]):
     """Reads topics from their beginning, or from where a snapshot says.
 
-    ``until_end`` makes it end at what the log holds when it is opened, for loads and tests.
+    Of the topics the ``critical`` ones are read first, the others as far as there is ``room``. ``until_end``
+    makes it end at what the log holds when it is opened, for loads and tests.
     """
 
     def __init__(
@@ -236,12 +80,16 @@ class KafkaSource(FixedPartitionedSource[Message, State]):
         topics: Sequence[str],
         stop: Stop,
         *,
+        critical: Collection[str] = (),
+        room: Room | None = None,
         until_end: bool = False,
         on_poll: Callable[[], None] = lambda: None,
         clock: Clock = system_clock_us,
     ) -> None:
         self._settings = settings
         self._topics = tuple(topics)
+        self._critical = frozenset(critical)
+        self._room = room or Room()
         self._stop = stop
         self._until_end = until_end
         self._on_poll = on_poll
@@ -266,7 +114,12 @@ class KafkaSource(FixedPartitionedSource[Message, State]):
             )
         if not hasattr(self._worker, "poller"):
             self._worker.poller = Poller(
-                self._settings, self._on_poll, self._clock, until_end=self._until_end
+                self._settings,
+                self._critical,
+                self._room,
+                self._on_poll,
+                self._clock,
+                until_end=self._until_end,
             )
         return _Partition(number, self._worker.poller, offsets, self._stop, until_end=self._until_end)
 
@@ -276,7 +129,7 @@ class KafkaSource(FixedPartitionedSource[Message, State]):
             {
                 "bootstrap.servers": self._settings.bootstrap_servers,
                 "group.id": self._settings.group,
-                "error_cb": _tell,
+                "error_cb": tell,
             },
             logger=CLIENT_LOG,
         )

@@ -2,7 +2,7 @@
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from sources.kafka import as_message
+from sources.kafka_reading import as_message
 from syncline.clock import system_clock_us
 from syncline.kafka import CLIENT_LOG, typed
 from syncline.model.message import Message

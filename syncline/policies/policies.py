@@ -61,6 +61,11 @@ class FlowPolicy(_Files):
         return Subscription(self.name, {file.entity: Wish.of(file.flows[self.name]) for file in self.files})
 
     @cached_property
+    def critical(self) -> frozenset[str]:
+        """Entity types whose changes overtake those of others."""
+        return frozenset(file.entity for file in self.files if file.criticality == "critical")
+
+    @cached_property
     def conflicts(self) -> ConflictPolicy:
         """Of the entity that several services write. Raises ``Misconfigured`` where there is none."""
         for file in self.files:

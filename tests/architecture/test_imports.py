@@ -14,7 +14,13 @@ ROOMS = ("dataflows", "sources", "operators", "sinks", "syncline", "bench")
 
 MODEL = {"syncline.model"}
 POLICIES = {"syncline.policies"} | MODEL
-TOOLS = {"syncline.clock", "syncline.stopping", "syncline.retrying", "syncline.asking"} | MODEL
+TOOLS = {
+    "syncline.clock",
+    "syncline.stopping",
+    "syncline.retrying",
+    "syncline.asking",
+    "syncline.room",
+} | MODEL
 """What any part of the data path may use: no settings, no servers."""
 SERVERS = {"syncline.postgres", "syncline.kafka", "syncline.elasticsearch", "syncline.statements"}
 """What servers are asked, and how what they answer is told by class; operators know no server."""
@@ -27,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "syncline.policies": POLICIES,
     "syncline.clock": set(),
     "syncline.stopping": set(),
+    "syncline.room": set(),
     "syncline.statements": set(),
     "syncline.settings": MODEL,
     "syncline.retrying": TOOLS,

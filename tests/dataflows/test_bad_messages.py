@@ -14,7 +14,8 @@ from elasticsearch import Elasticsearch
 
 from dataflows.catalog_search import NAME, build
 from sinks.elasticsearch import ElasticsearchStore
-from sources.kafka import KafkaSettings, KafkaSource
+from sources.kafka import KafkaSource
+from sources.kafka_reading import KafkaSettings
 from syncline.model.message import Record
 from syncline.settings import Settings
 from syncline.stopping import Stop

@@ -15,7 +15,8 @@ from elasticsearch import Elasticsearch
 from dataflows import catalog_search, customer_profiles
 from sinks.elasticsearch import ElasticsearchStore
 from sinks.postgres_documents import PostgresStore
-from sources.kafka import KafkaSettings, KafkaSource
+from sources.kafka import KafkaSource
+from sources.kafka_reading import KafkaSettings
 from syncline.model.message import Record
 from syncline.settings import Settings
 from syncline.stopping import Stop

@@ -17,7 +17,8 @@ from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import TestingSink, run_main
 from structlog.testing import capture_logs
 
-from sources.kafka import KafkaSettings, KafkaSource, State
+from sources.kafka import KafkaSource, State
+from sources.kafka_reading import KafkaSettings
 from syncline.model.errors import FatalError, LogTruncated, MissingResource
 from syncline.model.message import Message
 from syncline.stopping import Stop
