@@ -22,7 +22,7 @@ from syncline.clock import Clock, system_clock_us
 from syncline.model.change import Watermark
 from syncline.model.decision import Conflict, Decided, Review
 from syncline.model.document import DocumentShape
-from syncline.model.errors import CopyReplaced, FatalError
+from syncline.model.errors import CopyReplaced, RecoveryUnusable
 from syncline.model.failure import Failure
 from syncline.model.part import Part
 from syncline.model.store import Store
@@ -46,7 +46,7 @@ class LaneLogic(StatefulBatchLogic[LaneBatch, Decided, LaneState]):
 
     def _resume(self, state: LaneState) -> None:
         if state["format"] != SNAPSHOT_FORMAT:
-            raise FatalError(
+            raise RecoveryUnusable(
                 f"the snapshot has format {state['format']}, this version reads {SNAPSHOT_FORMAT}; "
                 "remove the recovery folder, the flow then reads the log from its beginning"
             )

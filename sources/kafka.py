@@ -10,23 +10,26 @@ see the lag; recovery reads the snapshot alone.
 
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException
 
+from sources.kafka_log import KafkaLog, LogWatch, check_topic_ids
 from sources.kafka_reading import KafkaSettings, Offsets, Poller, tell
 from syncline.clock import Clock, system_clock_us
 from syncline.kafka import CLIENT_LOG, typed
-from syncline.model.errors import FatalError, MissingResource
+from syncline.model.errors import MissingResource, RecoveryUnusable
 from syncline.model.message import Message
 from syncline.retrying import hold_place
 from syncline.room import Room
 from syncline.stopping import Stop
 
-SNAPSHOT_FORMAT = 1
+SNAPSHOT_FORMAT = 2
+_WITHOUT_TOPIC_IDS = 1
+"""A format that is read too: what it does not say cannot differ."""
 METADATA_TIMEOUT_SECONDS = 3.0
 """Short, since a stop that is requested meanwhile waits for it."""
 NEW_TOPIC_SECONDS = 2.0
@@ -36,9 +39,21 @@ State = dict[str, Any]
 
 
 class _Partition(StatefulSourcePartition[Message, State]):
-    def __init__(self, number: int, poller: Poller, offsets: Offsets, stop: Stop, *, until_end: bool) -> None:
+    def __init__(
+        self,
+        number: int,
+        poller: Poller,
+        watch: LogWatch,
+        offsets: Offsets,
+        topic_ids: Mapping[str, str],
+        stop: Stop,
+        *,
+        until_end: bool,
+    ) -> None:
         self._number = number
         self._poller = poller
+        self._watch = watch
+        self._topic_ids = topic_ids
         self._offsets = offsets
         self._until_end = until_end
         self._stop = stop
@@ -48,6 +63,7 @@ class _Partition(StatefulSourcePartition[Message, State]):
     def next_batch(self) -> list[Message]:
         if self._stop.requested or self._is_at_end():
             raise StopIteration
+        self._watch.look()
         messages = self._poller.take(self._number)
         for message in messages:
             self._offsets[message.topic] = message.offset + 1
@@ -60,7 +76,8 @@ class _Partition(StatefulSourcePartition[Message, State]):
         # The epoch of the snapshot before this one is complete, or this epoch would not have begun.
         self._poller.commit(self._snapshot, self._number)
         self._snapshot = {topic: offset for topic, offset in self._offsets.items() if offset >= 0}
-        return {"format": SNAPSHOT_FORMAT, "offsets": dict(self._snapshot)}
+        topic_ids = {topic: self._topic_ids[topic] for topic in self._offsets}
+        return {"format": SNAPSHOT_FORMAT, "offsets": dict(self._snapshot), "topic_ids": topic_ids}
 
     def close(self) -> None:
         self._poller.commit(self._snapshot, self._number)
@@ -95,6 +112,7 @@ class KafkaSource(FixedPartitionedSource[Message, State]):
         self._on_poll = on_poll
         self._clock = clock
         self._worker = threading.local()
+        self._log = KafkaLog(settings.bootstrap_servers)
 
     def list_parts(self) -> list[str]:
         counts = self._partition_counts
@@ -107,12 +125,9 @@ class KafkaSource(FixedPartitionedSource[Message, State]):
         counts = self._partition_counts
         offsets = {topic: OFFSET_BEGINNING for topic in self._topics if number < counts[topic]}
         if resume_state is not None:
-            if resume_state["format"] != SNAPSHOT_FORMAT:
-                raise FatalError(f"the snapshot of {step_id} has another format; remove the recovery folder")
-            offsets.update(
-                {topic: offset for topic, offset in resume_state["offsets"].items() if topic in offsets}
-            )
+            self._resume(step_id, number, offsets, resume_state)
         if not hasattr(self._worker, "poller"):
+            self._worker.watch = LogWatch(self._log, self._topic_ids)
             self._worker.poller = Poller(
                 self._settings,
                 self._critical,
@@ -121,7 +136,34 @@ class KafkaSource(FixedPartitionedSource[Message, State]):
                 self._clock,
                 until_end=self._until_end,
             )
-        return _Partition(number, self._worker.poller, offsets, self._stop, until_end=self._until_end)
+        return _Partition(
+            number,
+            self._worker.poller,
+            self._worker.watch,
+            offsets,
+            self._topic_ids,
+            self._stop,
+            until_end=self._until_end,
+        )
+
+    def _resume(self, step_id: str, number: int, offsets: Offsets, state: State) -> None:
+        """Put the places of the snapshot in, and raise where the log is not the one that they are of."""
+        if state["format"] not in {SNAPSHOT_FORMAT, _WITHOUT_TOPIC_IDS}:
+            raise RecoveryUnusable(
+                f"the snapshot of {step_id} has format {state['format']}, this version reads "
+                f"{SNAPSHOT_FORMAT}; remove the recovery folder, the flow then reads the log anew"
+            )
+        check_topic_ids(state.get("topic_ids", {}), self._topic_ids)
+        resumed = {topic: offset for topic, offset in state["offsets"].items() if topic in offsets}
+        if resumed:
+            hold_place(self._stop, "asking Kafka where its logs begin and end")(
+                self._log.check_places, number, resumed
+            )
+        offsets.update(resumed)
+
+    @cached_property
+    def _topic_ids(self) -> dict[str, str]:
+        return hold_place(self._stop, "asking Kafka about its topics")(self._log.topic_ids, self._topics)
 
     @cached_property
     def _partition_counts(self) -> dict[str, int]:

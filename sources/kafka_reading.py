@@ -15,6 +15,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
+from sources.kafka_log import check_place
 from syncline.clock import Clock
 from syncline.kafka import CLIENT_LOG, MAX_RECORD_BYTES, typed
 from syncline.model.errors import FatalError, Unavailable
@@ -159,10 +160,21 @@ class Reader:
             return
         doing = f"reading {message.topic()}/{message.partition()}"
         try:
+            self._check_place(message)
             raise typed(error, doing)
         except Unavailable as passing:
             # The client reconnects by itself; until then there is nothing to read.
             _log.warning("holding the place", doing=doing, error=str(passing))
+
+    def _check_place(self, unread: KafkaMessage) -> None:
+        """Say exactly what is gone, where the place that is next to be read is."""
+        topic, partition, offset = unread.topic(), unread.partition(), unread.offset()
+        if topic is None or partition is None or offset is None or offset < 0:
+            return
+        with suppress(KafkaException):
+            place = TopicPartition(topic, partition)
+            begin, end = self._consumer.get_watermark_offsets(place, timeout=ASK_TIMEOUT_SECONDS)
+            check_place(topic, partition, offset, begin, end)
 
 
 class Poller:

@@ -21,6 +21,12 @@ CLIENT_LOG = logging.getLogger("kafka")
 
 MAX_RECORD_BYTES = 16_777_216
 
+WAY_OUT = (
+    "remove the recovery folder, so that the flow reads the log from its beginning, then send again what is "
+    "missing: docs/failures.md, 'Sending rows again'"
+)
+"""Of a flow whose place in the log is gone."""
+
 _FENCED = frozenset(
     {
         KafkaError._FENCED,  # noqa: SLF001
@@ -53,9 +59,6 @@ def typed(error: KafkaError, doing: str) -> SynclineError:
     if code in _MISSING:
         return MissingResource(f"{text}; run: syncline setup")
     if code in _GONE:
-        return LogTruncated(
-            f"{text}; the changes between the last snapshot and the log's beginning are gone: "
-            "remove the recovery folder and load the copy from its sources"
-        )
+        return LogTruncated(f"{text}; the changes before the log's beginning are gone: {WAY_OUT}")
     # What is fatal to one client of Kafka is over with the next one.
     return Unavailable(text)

@@ -149,6 +149,7 @@ class Supervisor:
             since=since,
             next_try_in=next_try,
             what_to_do=remedy_of(words.error),
+            recovery_folder=str(self._settings.recovery_folder / self.flow) if FLOWS[self.flow] else None,
         )
         self._record(f"{words.error} (crash loop: {ends.count} ends since {since})")
 

@@ -18,6 +18,8 @@
         ├── Misconfigured
         ├── CopyReplaced
         ├── LogTruncated
+        ├── LogReplaced
+        ├── RecoveryUnusable
         └── ServerDidNotStart
 
 How an error is treated follows from its class alone, never from its text. An exception from outside
@@ -115,6 +117,18 @@ class CopyReplaced(FatalError):
 
 class LogTruncated(FatalError):
     """The log no longer holds the changes that come next; the sources must be read again."""
+
+    remedy = "remove the recovery folder as the error says"
+
+
+class LogReplaced(FatalError):
+    """The log is not the one that was read; what it held and was not read must be sent again."""
+
+    remedy = "remove the recovery folder as the error says"
+
+
+class RecoveryUnusable(FatalError):
+    """The recovery folder is corrupt, or of another version; without it the flow reads the log anew."""
 
     remedy = "remove the recovery folder as the error says"
 

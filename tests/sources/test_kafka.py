@@ -18,8 +18,9 @@ from bytewax.testing import TestingSink, run_main
 from structlog.testing import capture_logs
 
 from sources.kafka import KafkaSource, State
+from sources.kafka_log import KafkaLog
 from sources.kafka_reading import KafkaSettings
-from syncline.model.errors import FatalError, LogTruncated, MissingResource
+from syncline.model.errors import LogReplaced, LogTruncated, MissingResource, RecoveryUnusable
 from syncline.model.message import Message
 from syncline.stopping import Stop
 from tests.log import Log, record
@@ -98,6 +99,12 @@ def close(partitions: dict[str, Partition]) -> None:
 
 def values(messages: list[Message]) -> list[bytes | None]:
     return [message.value for message in messages]
+
+
+def made_again(log: Log, topic: str) -> None:
+    log.delete([topic])
+    eventually(lambda: topic not in log.admin.list_topics(timeout=10).topics, what="the topic's end")
+    log.create(topic, 3)
 
 
 def numbered(topic: str, count: int, partition: int, start: int = 0) -> list[Any]:
@@ -244,7 +251,9 @@ def test_a_topic_that_the_snapshot_does_not_know_is_read_whole(log: Log, topic: 
 
 
 def test_a_snapshot_of_another_format_is_told(log: Log, topic: str) -> None:
-    with pytest.raises(FatalError, match="remove the recovery folder"):
+    with pytest.raises(
+        RecoveryUnusable, match="has format 99, this version reads 2; remove the recovery folder"
+    ):
         source(log, topic).build_part("changes", "00000", {"format": 99, "offsets": {}})
 
 
@@ -281,14 +290,27 @@ def test_a_topic_that_is_just_being_made_is_no_missing_one(log: Log, topic: str)
     assert len(parts) == 4
 
 
-def test_a_log_that_was_truncated_past_the_snapshot_is_told(log: Log, topic: str) -> None:
+def test_a_log_that_was_truncated_past_the_snapshot_says_which_range_is_gone(log: Log, topic: str) -> None:
     log.append(numbered(topic, 10, 0))
     log.truncate(topic, 0, before=6)
-    state = {"format": 1, "offsets": {topic: 5}}
-    partition = source(log, topic).build_part("changes", "00000", state)
-    with pytest.raises(LogTruncated, match="remove the recovery folder and load the copy") as told:
+    state = {"format": 2, "offsets": {topic: 2}, "topic_ids": {}}
+    with pytest.raises(
+        LogTruncated, match=r"offsets 2 to 5 are gone, 4 records .* begins at 6: remove"
+    ) as told:
+        source(log, topic).build_part("changes", "00000", state)
+    assert str(told.value).startswith(f"{topic}/0: ")
+    assert "Sending rows again" in str(told.value)
+
+
+def test_a_log_that_is_truncated_past_the_place_being_read_says_which_range_is_gone(
+    log: Log, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.append(numbered(topic, 10, 0))
+    # The check at the start comes just before the log is cut off.
+    monkeypatch.setattr(KafkaLog, "check_places", lambda *_: log.truncate(topic, 0, before=6))
+    partition = source(log, topic).build_part("changes", "00000", {"format": 1, "offsets": {topic: 5}})
+    with pytest.raises(LogTruncated, match=r"/0: offsets 5 to 5 are gone, 1 records .* begins at 6: remove"):
         read_on(partition, 1)
-    assert topic in str(told.value)
     partition.close()
 
 
@@ -301,11 +323,65 @@ def test_what_was_truncated_before_the_snapshot_is_of_no_interest(log: Log, topi
 
 
 def test_a_snapshot_from_beyond_the_log_is_told(log: Log, topic: str) -> None:
-    """The topic was made anew: what comes next there is not what came next."""
+    """The log lost its end: what comes next there is not what came next."""
     log.append(numbered(topic, 3, 0))
-    partition = source(log, topic).build_part("changes", "00000", {"format": 1, "offsets": {topic: 50}})
-    with pytest.raises(LogTruncated, match="remove the recovery folder"):
+    with pytest.raises(
+        LogReplaced, match=r"/0: the log ends at 3, and offset 50 is the next .* remove the rec"
+    ):
+        source(log, topic).build_part("changes", "00000", {"format": 1, "offsets": {topic: 50}})
+
+
+def test_a_topic_that_was_deleted_and_made_again_is_told_though_it_has_the_place(
+    log: Log, topic: str
+) -> None:
+    log.append(numbered(topic, 3, 0))
+    partitions = open_all(source(log, topic))
+    read_all(partitions)
+    states = {name: partition.snapshot() for name, partition in partitions.items()}
+    close(partitions)
+    made_again(log, topic)
+    log.append(numbered(topic, 10, 0))
+    with pytest.raises(
+        LogReplaced, match=r"deleted and made anew \(id \S+ before, \S+ now\).* remove the rec"
+    ):
+        open_all(source(log, topic), states)
+    without_a_snapshot = open_all(source(log, topic))
+    assert len(read_all(without_a_snapshot)) == 10
+    close(without_a_snapshot)
+
+
+def test_a_topic_that_is_deleted_and_made_again_while_it_is_read_is_told(
+    log: Log, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sources.kafka_log.LOOK_EVERY_SECONDS", 0.1)
+    log.append(numbered(topic, 3, 0))
+    partition = open_all(source(log, topic, until_end=False))["00000"]
+    read_on(partition, 3)
+    made_again(log, topic)
+    with pytest.raises(LogReplaced, match="was deleted and made anew"):
         read_on(partition, 1)
+    partition.close()
+
+
+def test_a_topic_that_is_deleted_while_it_is_read_is_missing(
+    log: Log, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sources.kafka_log.LOOK_EVERY_SECONDS", 0.1)
+    partition = open_all(source(log, topic, until_end=False))["00000"]
+    log.delete([topic])
+    with pytest.raises(MissingResource, match=f"no topic {topic} any more; run: syncline setup"):
+        read_on(partition, 1)
+    partition.close()
+    log.create(topic, 3)
+
+
+def test_a_snapshot_of_the_first_format_is_read(log: Log, topic: str) -> None:
+    log.append(numbered(topic, 3, 0))
+    partition = source(log, topic).build_part("changes", "00000", {"format": 1, "offsets": {topic: 1}})
+    assert values(read_on(partition, 2)) == [b"1", b"2"]
+    [(name, topic_id)] = partition.snapshot()["topic_ids"].items()
+    assert name == topic
+    assert topic_id
     partition.close()
 
 
