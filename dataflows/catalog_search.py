@@ -11,6 +11,7 @@ from dataflows.copy_flow import kafka_source, window_limits
 from operators.apply import apply
 from operators.decode import Reentries, decode
 from operators.replays import replays
+from operators.retries import retries
 from operators.route import route
 from operators.transform import transform
 from sinks.confirmation import Confirmation
@@ -20,6 +21,7 @@ from sinks.postgres import write_rows
 from sinks.quarantine import quarantine
 from sinks.redis_invalidation import RedisInvalidation, invalidate
 from sinks.replays import replay_ends
+from sinks.retries import postponed_changes, retry_ends
 from sinks.status import record_failure
 from syncline.model.message import Message
 from syncline.model.store import Store
@@ -71,4 +73,8 @@ def build(settings: Settings, source: Source[Message], store: Store, stop: Stop)
     replayed = replays("replays", applied.oks, failures)
     write_rows("quarantine", replayed.errs, quarantine(NAME, dsn, stop))
     write_rows("replayed", replayed.ends, replay_ends(NAME, dsn, stop))
+    retried = retries("retries", applied.oks, failures, applied.postponed)
+    attempts = settings.retry_attempts
+    write_rows("postponed", retried.first, postponed_changes(NAME, dsn, stop, attempts))
+    write_rows("retried", retried.ends, retry_ends(NAME, dsn, stop, attempts))
     return dataflow

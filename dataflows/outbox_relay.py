@@ -14,6 +14,7 @@ from sinks.confirmation import RelayConfirmation
 from sinks.kafka import KafkaTransactions, publish
 from sinks.quarantine import quarantine
 from sinks.status import record_failure
+from sources.due_retries import DueRetries
 from sources.outbox import OutboxRemoval, OutboxSource
 from sources.outbox_queue import Outbox, OutboxSettings
 from syncline.health import Health
@@ -53,6 +54,7 @@ def build(settings: Settings, stop: Stop, health: Health) -> Dataflow:
         )
         for schema in dsns
     }
+    due_retries = DueRetries()
     outboxes = {
         schema: Outbox(
             schema,
@@ -68,6 +70,7 @@ def build(settings: Settings, stop: Stop, health: Health) -> Dataflow:
                 watermark_interval=timedelta(milliseconds=settings.watermark_interval_ms),
             ),
             fence=transactions[schema].fence,
+            fill=due_retries.send if schema == SCHEMA else None,
         )
         for schema, source_dsn in dsns.items()
     }

@@ -98,13 +98,14 @@ class WindowLimits:
 
 @dataclass(frozen=True)
 class AppliedStreams:
-    """``errs`` must be attached to a quarantine, and ``conflicts`` to an audit; ``reviews`` are empty where
-    each entity has one writer."""
+    """``errs`` must be attached to a quarantine, ``postponed`` to a retry queue, ``conflicts`` to an audit.
+    ``reviews`` are empty where each entity has one writer."""
 
     oks: KeyedStream[Decided]
     conflicts: Stream[Conflict]
     reviews: Stream[Review]
     errs: Stream[Failure]
+    postponed: Stream[Failure]
 
 
 @operator
@@ -138,4 +139,5 @@ def apply(
         conflicts=op.flat_map("conflicts", decided, lambda item: item[1].conflicts),
         reviews=op.flat_map("reviews", decided, lambda item: item[1].reviews),
         errs=op.flat_map("failures", decided, lambda item: item[1].failures),
+        postponed=op.flat_map("postponed", decided, lambda item: item[1].postponed),
     )

@@ -16,7 +16,7 @@ from operators.validate import Validate, contradiction
 from syncline.clock import Clock
 from syncline.model.decision import Applied, Conflict, Decided, Decision, Review, Stamps, Verdict
 from syncline.model.document import Document, DocumentShape, known, merge, tick
-from syncline.model.errors import Contradictory, Refused, TransientError
+from syncline.model.errors import Contradictory, Postponed, Refused, TransientError
 from syncline.model.failure import Failure
 from syncline.model.part import Part
 from syncline.model.store import Outcome, StoredDocument, Write
@@ -106,8 +106,10 @@ class _Deciding:
                 self._tell(id_, merged, stamps)
             elif result.outcome is Outcome.ALREADY_NEWER:
                 self._must_read.add(id_)
-            else:
+            elif result.outcome is Outcome.REFUSED:
                 self._take_out_refused(id_, merged.verdicts, result.reason)
+            else:
+                self._postpone(id_, result.reason)
         self.parts = {id_: parts for id_, parts in self.parts.items() if parts}
 
     def _may_be_new(self, document_id: str) -> bool:
@@ -219,6 +221,14 @@ class _Deciding:
             self._one_by_one.add(document_id)
             return
         self._blame(entered, document_id, reason)
+
+    def _postpone(self, document_id: str, reason: str) -> None:
+        """All that the document was to have of these parts waits, also what only would have been noted."""
+        error = Postponed(reason)
+        self.decided.postponed.extend(
+            Failure("apply", part.change.message, error, part.change) for part in self.parts[document_id]
+        )
+        self.parts[document_id] = []
 
     def _blame(self, parts: list[Part], document_id: str, reason: str) -> None:
         self.decided.failures.extend(

@@ -11,12 +11,12 @@ from bytewax.dataflow import Stream, operator
 from operators.failures import Fallible, try_batches
 from operators.unwrap import change_payload, unwrap
 from syncline.model import envelope
-from syncline.model.change import Change, EntityKey, Op, ReplayOf, Watermark, content_hash
+from syncline.model.change import Change, EntityKey, Op, ReplayOf, RetryOf, Watermark, content_hash
 from syncline.model.decision import Conflict, ConflictKind, Side
 from syncline.model.errors import NotOwner, Undecodable
 from syncline.model.failure import Failure
 from syncline.model.message import Message
-from syncline.model.reentry import RESOLUTION_PRODUCER, Replay, Resolution
+from syncline.model.reentry import RESOLUTION_PRODUCER, Replay, Resolution, Retry
 from syncline.model.version import OpRank, Version
 from syncline.policies.ownership import DOCUMENT_ID_MAX_LENGTH, EntityPolicy
 from syncline.policies.reentry import SCHEMA
@@ -73,7 +73,7 @@ class Decode:
         except Undecodable as error:
             return Failure("decode", message, error)
 
-    def _reentered(self, message: Message) -> Change | Failure | None:
+    def _reentered(self, message: Message) -> Change | Watermark | Failure | None:
         if self._reentries is None or message.topic != self._reentries.topic:
             raise _topic_of_no_entity(message)
         reentry = unwrap(message)
@@ -81,6 +81,8 @@ class Decode:
             return None
         if isinstance(reentry, Replay):
             return self._replayed(message, reentry)
+        if isinstance(reentry, Retry):
+            return self._retried(message, reentry)
         return self._resolved(message, reentry)
 
     def _replayed(self, message: Message, replay: Replay) -> Change | Failure:
@@ -107,6 +109,26 @@ class Decode:
             message=message,
             replay_of=replay_of,
         )
+
+    def _retried(self, message: Message, retry: Retry) -> Change | Watermark | Failure | None:
+        """The original as if it had come again where it came first."""
+        original = Message(
+            retry.topic,
+            retry.partition,
+            retry.offset,
+            retry.key,
+            retry.value,
+            retry.headers,
+            retry.appended_at_us,
+            message.received_at_us,
+        )
+        retry_of = RetryOf(retry.retry_id, retry.version, retry.turned_back)
+        decoded = self._decode(original)
+        if isinstance(decoded, Change):
+            return decoded._replace(retry_of=retry_of)
+        if isinstance(decoded, Failure):
+            return decoded._replace(undecoded_retry_of=retry_of)
+        return decoded
 
     def _resolved(self, message: Message, resolution: Resolution) -> Change | Failure:
         if resolution.entity_type not in self._written_by_several:

@@ -1,7 +1,8 @@
 """Step 7: reading and writing the copy, each document by compare-and-set."""
 
+import random
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from operators.calls import Work
@@ -9,6 +10,13 @@ from syncline.model.errors import Unavailable
 from syncline.model.store import Outcome, Store, StoredDocument, Write, WriteResult
 from syncline.retrying import hold_place
 from syncline.stopping import Stop
+
+IN_PLACE_RETRIES = 2
+"""In a row that brought nothing; as long as some more is taken, it goes on."""
+FIRST_IN_PLACE_WAIT_SECONDS = 0.1
+"""The n-th wait is drawn evenly from 0 to ``0.1 s * 2**(n - 1)``: a rival writer is done by then."""
+
+_TURNED_BACK = frozenset({Outcome.RETRY, Outcome.LOCKED})
 
 
 class WorkingSet:
@@ -67,7 +75,11 @@ class Deliver:
         return documents
 
     def write(self, writes: Sequence[Write]) -> Work[Mapping[str, WriteResult]]:
-        """Write until the store has an answer other than ``retry`` for each, and return them by id."""
+        """Write, and answer what became of each by id.
+
+        While the store has no room for any, the place is held. What it turns back alone is tried again a few
+        times; if that does not help, its outcome is ``retry`` or ``locked``.
+        """
         if not writes:
             return {}
         results: Mapping[str, WriteResult] = yield partial(self._write, writes)
@@ -84,20 +96,27 @@ class Deliver:
         return hold_place(self._stop, "reading documents")(self._store.read, document_ids)
 
     def _write(self, writes: Sequence[Write]) -> Mapping[str, WriteResult]:
-        results: dict[str, WriteResult] = {}
-        outstanding = writes
-
-        def attempt() -> None:
-            nonlocal outstanding
-            turned_back = []
-            for write, result in zip(outstanding, self._store.write(outstanding), strict=True):
-                if result.outcome is Outcome.RETRY:
-                    turned_back.append(write)
-                else:
-                    results[write.document_id] = result
-            outstanding = turned_back
-            if outstanding:
-                raise Unavailable(f"the store asked to retry {len(outstanding)} writes")
-
-        hold_place(self._stop, "writing documents")(attempt)
+        results = hold_place(self._stop, "writing documents")(self._write_unless_overloaded, writes)
+        turned_back = _turned_back(writes, results)
+        tried = 0
+        while turned_back and tried < IN_PLACE_RETRIES:
+            self._stop.wait(random.uniform(0, FIRST_IN_PLACE_WAIT_SECONDS * 2**tried))  # noqa: S311
+            results |= hold_place(self._stop, "writing documents")(self._write_each, turned_back)
+            left = _turned_back(turned_back, results)
+            tried = tried + 1 if len(left) == len(turned_back) else 0
+            turned_back = left
         return results
+
+    def _write_unless_overloaded(self, writes: Sequence[Write]) -> dict[str, WriteResult]:
+        results = self._write_each(writes)
+        if all(result.outcome is Outcome.RETRY for result in results.values()):
+            raise Unavailable(f"the store asked to retry {len(writes)} writes")
+        return results
+
+    def _write_each(self, writes: Sequence[Write]) -> dict[str, WriteResult]:
+        results = self._store.write(writes)
+        return {write.document_id: result for write, result in zip(writes, results, strict=True)}
+
+
+def _turned_back(writes: Iterable[Write], results: Mapping[str, WriteResult]) -> list[Write]:
+    return [write for write in writes if results[write.document_id].outcome in _TURNED_BACK]

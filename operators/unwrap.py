@@ -6,10 +6,10 @@ from pydantic import ValidationError
 from syncline.model.change import Op
 from syncline.model.errors import Undecodable
 from syncline.model.message import Message
-from syncline.model.reentry import REENTRY, Replay, Resolution
+from syncline.model.reentry import REENTRY, Replay, Resolution, Retry
 
 
-def unwrap(message: Message) -> Replay | Resolution:
+def unwrap(message: Message) -> Replay | Retry | Resolution:
     """Raises ``Undecodable``, which names every member at fault."""
     if message.value is None:
         raise Undecodable("value: there is none; what is sent back to a flow is an object")

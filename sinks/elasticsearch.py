@@ -183,7 +183,7 @@ class ElasticsearchStore:
         if status == _CONFLICT:
             return WriteResult(Outcome.ALREADY_NEWER)
         if status in OVERLOADED:
-            return WriteResult(Outcome.RETRY)
+            return WriteResult(Outcome.RETRY, reason=str(written.error))
         if status == _REFUSED:
             return WriteResult(Outcome.REFUSED, reason=str(written.error))
         if status == NOT_FOUND:

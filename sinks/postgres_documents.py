@@ -21,8 +21,8 @@ from syncline.postgres import Connection, connect, raise_typed
 from syncline.statements import named_statements, statement
 from syncline.stopping import Stop
 
-LOCK_TIMEOUT_MS = 5_000
-"""A row that somebody else has locked is waited for so long; then the flow says that it holds its place."""
+LOCK_TIMEOUT_MS = 100
+"""All of a batch waits so long for a row that somebody else has locked: longer than a rival writer takes."""
 
 _STATEMENTS = named_statements(sql, "customer_documents")
 _TABLE = "profiles.customer_documents"
@@ -33,6 +33,8 @@ _REFUSALS = (
     errors.StatementTooComplex,
 )
 """A document in the statement is at fault, and the server says so of the statement as a whole."""
+_IN_THE_WAY = (errors.LockNotAvailable, errors.DeadlockDetected)
+"""Somebody else holds a row of the statement, or the table as a whole."""
 _CANONICAL_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """PostgreSQL reads others too, but an id that it gives back in another form is another id to its writer."""
 
@@ -93,6 +95,8 @@ class PostgresStore:
             if len(writes) > 1:
                 return self._write_halves(writes)
             return [WriteResult(Outcome.REFUSED, reason=_reason(error))]
+        except _IN_THE_WAY as error:
+            return self._write_around_locks(writes, _reason(error))
         except psycopg.Error as error:
             raise_typed(error, f"writing {_TABLE}")
         tokens = {id_: Token(revision, table_oid) for id_, revision, table_oid in taken}
@@ -100,6 +104,23 @@ class PostgresStore:
             WriteResult(Outcome.WRITTEN, token)
             if (token := tokens.get(write.document_id)) is not None
             else WriteResult(Outcome.ALREADY_NEWER)
+            for write in writes
+        ]
+
+    def _write_around_locks(self, writes: Sequence[Write], reason: str) -> list[WriteResult]:
+        """Leave out the rows that are locked now. Raises ``Unavailable`` where the whole table is.
+
+        A row that somebody has created and not committed yet is seen by nobody, so it is found by halves.
+        """
+        ids = [write.document_id for write in writes if write.expected is not None]
+        locked = {document_id for (document_id,) in self._ask("locked", "waiting for", ids, ids)}
+        if not locked and len(writes) > 1:
+            return self._write_halves(writes)
+        if not locked:
+            return [WriteResult(Outcome.LOCKED, reason=reason)]
+        free = iter(self._write([write for write in writes if write.document_id not in locked]))
+        return [
+            WriteResult(Outcome.LOCKED, reason=reason) if write.document_id in locked else next(free)
             for write in writes
         ]
 

@@ -10,6 +10,7 @@ import structlog
 
 from sinks.postgres import PostgresSink, PostgresWriter
 from syncline.model.failure import Failure
+from syncline.model.message import Message
 from syncline.stopping import Stop
 
 _log = structlog.get_logger()
@@ -32,16 +33,23 @@ def quarantine(flow: str, dsn: str, stop: Stop) -> PostgresSink[Failure]:
         return {
             "flow": flow,
             **what_failed(failure),
-            "topic": message.topic,
-            "partition": message.partition,
-            "offset": message.offset,
-            "message_key": None if message.key is None else message.key.hex(),
-            "message_value": None if message.value is None else message.value.hex(),
-            "headers": [[name, None if value is None else value.hex()] for name, value in message.headers],
+            **whole(message),
             "fingerprint": _fingerprint(failure),
         }
 
     return PostgresSink(PostgresWriter(dsn, "quarantine", f"syncline-{flow}-quarantine"), row, stop)
+
+
+def whole(message: Message) -> dict[str, Any]:
+    """The columns that hold the message, as it came and where; bytes in hexadecimal."""
+    return {
+        "topic": message.topic,
+        "partition": message.partition,
+        "offset": message.offset,
+        "message_key": None if message.key is None else message.key.hex(),
+        "message_value": None if message.value is None else message.value.hex(),
+        "headers": [[name, None if value is None else value.hex()] for name, value in message.headers],
+    }
 
 
 def what_failed(failure: Failure) -> dict[str, Any]:

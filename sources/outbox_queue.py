@@ -105,7 +105,8 @@ class Outbox:
     """One schema's outbox. All calls come from one worker's thread.
 
     ``topics`` go by aggregate type. ``fence`` is called after the lock is won and before the first read: a
-    relay that was paused in between can then no longer publish.
+    relay that was paused in between can then no longer publish. ``fill`` is called before each read of
+    what is there, while the lock is held.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class Outbox:
         topics: Mapping[str, str],
         settings: OutboxSettings,
         fence: Callable[[], None],
+        fill: Callable[[Connection], None] | None = None,
     ) -> None:
         self.schema = schema
         self.in_flight = False
@@ -124,6 +126,7 @@ class Outbox:
         self._topics = topics
         self._settings = settings
         self._fence = fence
+        self._fill = fill
         self._connection: Connection | None = None
         self._statements = _Statements.of(schema, has_commit_times=False)
         self._has_news = True
@@ -189,7 +192,12 @@ class Outbox:
         tenure = self._tenure or self._win_lock(connection)
         if tenure is None:
             return None
-        found = self._read(connection) if self._round is None else self._read_on(connection, self._round)
+        if self._round is None:
+            if self._fill is not None:
+                self._fill(connection)
+            found = self._read(connection)
+        else:
+            found = self._read_on(connection, self._round)
         watermark_us = None
         if found.is_drained:
             watermark_us = self._watermark(found.started_at_us)

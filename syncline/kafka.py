@@ -20,6 +20,8 @@ from syncline.model.errors import (
 CLIENT_LOG = logging.getLogger("kafka")
 
 MAX_RECORD_BYTES = 16_777_216
+LARGEST_CARRIED_BYTES = (MAX_RECORD_BYTES - 64 * 1024) // 2
+"""Of a message that is sent back to a flow: that carries its bytes in hexadecimal, and some more beside."""
 
 WAY_OUT = (
     "remove the recovery folder, so that the flow reads the log from its beginning, then send again what is "

@@ -101,6 +101,11 @@ class Settings(BaseSettings):
     )
     window_max_age_ms: int = Field(10, ge=0, description="Age of its first change at which it is, too.")
     working_set_mib: int = Field(64, ge=0, description="Documents kept at hand, for each worker.")
+    retry_attempts: int = Field(
+        10,
+        ge=0,
+        description="How often a change that a store turned back alone comes back before a person is told.",
+    )
 
     # Notification.
     notify_targets: dict[str, tuple[SecretStr, ...]] = Field(

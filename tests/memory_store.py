@@ -3,7 +3,7 @@
 ``tests/model/test_store.py`` holds both to one contract.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import Enum
 from itertools import count
@@ -59,6 +59,8 @@ class MemoryStore:
         self.write_faults: deque[Fault] = deque()
         """What befalls the next calls of ``write``, one each."""
         self.read_faults: deque[Fault] = deque()
+        self.locked: Counter[str] = Counter()
+        """By document: how many more of its writes find it locked by somebody else."""
         self.before_write: Callable[[], None] = lambda: None
         """Runs where others may come in between: after the caller has read, before its write is taken."""
         self.reads: list[list[str]] = []
@@ -87,7 +89,9 @@ class MemoryStore:
         self.before_write()
         fault = self.write_faults.popleft() if self.write_faults else Fault.NONE
         results = [
-            self._take(write) if number in self._taken(fault, len(writes)) else WriteResult(Outcome.RETRY)
+            self._take(write)
+            if number in self._taken(fault, len(writes))
+            else WriteResult(Outcome.RETRY, reason="no room")
             for number, write in enumerate(writes)
         ]
         if fault in _UNAVAILABLE:
@@ -104,6 +108,9 @@ class MemoryStore:
         return range(1, total, 2) if fault is Fault.RETRY_EVERY_SECOND else ()
 
     def _take(self, write: Write) -> WriteResult:
+        if self.locked[write.document_id] > 0:
+            self.locked[write.document_id] -= 1
+            return WriteResult(Outcome.LOCKED, reason="locked")
         reason = self._refuses(orjson.loads(write.body))
         if reason is not None:
             return WriteResult(Outcome.REFUSED, reason=reason)

@@ -22,6 +22,17 @@ SELECT
 FROM profiles.customer_documents
 WHERE id = ANY(%s::uuid[])
 
+-- name: locked
+-- Which of these rows somebody else holds. The update of nothing waits for the table, as a write does.
+WITH table_is_free AS (
+    UPDATE profiles.customer_documents SET revision = DEFAULT WHERE false
+), free AS MATERIALIZED (
+    SELECT id FROM profiles.customer_documents WHERE id = ANY(%s::uuid[]) FOR NO KEY UPDATE SKIP LOCKED
+)
+SELECT id::text
+FROM profiles.customer_documents
+WHERE id = ANY(%s::uuid[]) AND id NOT IN (SELECT id FROM free)
+
 -- name: write
 -- $1: a JSON array of writes, of distinct ids. Answers those that were taken. A revision that is gone leaves the
 -- document as it is, and so does a creation where there is one. All bodies are unpacked, so that one that does not

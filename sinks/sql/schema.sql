@@ -77,6 +77,48 @@ COMMENT ON COLUMN sync.quarantine.attempt IS 'of the last replay, from sync.vers
 COMMENT ON COLUMN sync.quarantine.handled_by IS 'who corrected, replayed or discarded it last; why stands beside it';
 COMMENT ON COLUMN sync.quarantine.ended_at IS 'when the last replay came to its end';
 
+-- Changes that a store turned back while it took others, whole: a row for each, until it has come back.
+CREATE TABLE IF NOT EXISTS sync.retries (
+    id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    flow            text NOT NULL,
+    step            text NOT NULL,
+    state           text NOT NULL CHECK (
+        state IN ('waiting', 'sent', 'done', 'overtaken', 'quarantined', 'escalated', 'discarded')
+    ),
+    error           text NOT NULL,
+    reason          text NOT NULL,
+    entity_type     text NOT NULL,
+    entity_id       text NOT NULL,
+    version         jsonb NOT NULL,
+    turned_back     integer NOT NULL,
+    attempt         bigint,
+    next_attempt_at timestamptz NOT NULL,
+    topic           text NOT NULL,
+    partition       integer NOT NULL,
+    "offset"        bigint NOT NULL,
+    appended_at_us  bigint NOT NULL,
+    message_key     bytea,
+    message_value   bytea,
+    headers         jsonb NOT NULL,
+    fingerprint     bytea NOT NULL,
+    first_seen      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    last_seen       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    handled_by      text,
+    why             text,
+    handled_at      timestamptz,
+    ended_at        timestamptz,
+    UNIQUE (flow, topic, fingerprint)
+);
+CREATE INDEX IF NOT EXISTS retries_due ON sync.retries (next_attempt_at) WHERE state IN ('waiting', 'sent');
+CREATE INDEX IF NOT EXISTS retries_escalated ON sync.retries (id) WHERE state = 'escalated';
+CREATE INDEX IF NOT EXISTS retries_by_key ON sync.retries USING hash (message_key);
+COMMENT ON COLUMN sync.retries.fingerprint IS 'digest of the entity, the version and what it says';
+COMMENT ON COLUMN sync.retries.turned_back IS 'how often a store turned it back, since it came or a person sent it again';
+COMMENT ON COLUMN sync.retries.attempt IS 'of the last sending, from sync.versions';
+COMMENT ON COLUMN sync.retries.next_attempt_at IS
+    'when it is sent; once it was sent: when it is sent again if nothing is heard of it';
+COMMENT ON COLUMN sync.retries.handled_by IS 'who sent it again or discarded it last; why stands beside it';
+
 -- What Syncline sends back to its flows, on the road that the services' changes take.
 CREATE SEQUENCE IF NOT EXISTS sync.versions AS bigint;
 CREATE TABLE IF NOT EXISTS sync.outbox (
@@ -93,7 +135,7 @@ CREATE TABLE IF NOT EXISTS sync.outbox (
 CREATE INDEX IF NOT EXISTS outbox_transaction_id ON sync.outbox (transaction_id);
 CREATE UNIQUE INDEX IF NOT EXISTS outbox_seq ON sync.outbox (seq);
 COMMENT ON COLUMN sync.outbox.aggregateid IS 'the document''s id, the key of its messages';
-COMMENT ON COLUMN sync.outbox.type IS 'replay or resolution';
+COMMENT ON COLUMN sync.outbox.type IS 'replay, retry or resolution';
 
 CREATE OR REPLACE FUNCTION sync.outbox_notify() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -215,7 +257,7 @@ CREATE TABLE IF NOT EXISTS sync.told (
 ALTER TABLE sync.told
     DROP CONSTRAINT IF EXISTS told_source_check,
     ADD CONSTRAINT told_source_check
-        CHECK (source IN ('quarantine', 'reviews', 'conflicts', 'overdue_references'));
+        CHECK (source IN ('quarantine', 'retries', 'reviews', 'conflicts', 'overdue_references'));
 CREATE INDEX IF NOT EXISTS quarantine_open ON sync.quarantine (id) WHERE state = 'open';
 CREATE INDEX IF NOT EXISTS reviews_open ON sync.reviews (id) WHERE state = 'open';
 CREATE INDEX IF NOT EXISTS conflicts_rejected ON sync.conflicts (decided_at) WHERE winner = 'known';

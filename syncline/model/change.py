@@ -34,6 +34,15 @@ class ReplayOf(NamedTuple):
     attempt: int
 
 
+class RetryOf(NamedTuple):
+    """Which entry of the retry queue came back, and by which of its sendings: only the last one counts."""
+
+    retry_id: int
+    attempt: int
+    turned_back: int
+    """How often a store had turned it back before."""
+
+
 class Change(NamedTuple):
     """Immutable, versioned, with its origin. Times are microseconds since the epoch."""
 
@@ -53,13 +62,21 @@ class Change(NamedTuple):
     message: Message
     """That brought it; of a replay not the original one."""
     replay_of: ReplayOf | None = None
+    retry_of: RetryOf | None = None
 
     def to_plain(self) -> tuple[Any, ...]:
         """As plain values, for a snapshot."""
         entity, version, message = tuple(self.entity), tuple(self.version), self.message.to_plain()
         replay_of = None if self.replay_of is None else tuple(self.replay_of)
+        retry_of = None if self.retry_of is None else tuple(self.retry_of)
         return tuple(
-            self._replace(entity=entity, version=version, message=message, replay_of=replay_of)  # type: ignore[arg-type]
+            self._replace(
+                entity=entity,  # type: ignore[arg-type]
+                version=version,  # type: ignore[arg-type]
+                message=message,  # type: ignore[arg-type]
+                replay_of=replay_of,  # type: ignore[arg-type]
+                retry_of=retry_of,  # type: ignore[arg-type]
+            )
         )
 
     @classmethod
@@ -70,6 +87,7 @@ class Change(NamedTuple):
             version=Version(*change.version),
             message=Message.from_plain(change.message),
             replay_of=None if change.replay_of is None else ReplayOf(*change.replay_of),
+            retry_of=None if change.retry_of is None else RetryOf(*change.retry_of),
         )
 
 

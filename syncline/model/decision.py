@@ -152,20 +152,23 @@ class LaneWatermark(NamedTuple):
 
 @dataclass(slots=True)
 class Decided:
-    """What came of a set of changes. Each is in the copy, or will never be."""
+    """What came of a set of changes. Each is in the copy, or will never be, or is postponed."""
 
     applied: list[Applied] = field(default_factory=list)
     conflicts: list[Conflict] = field(default_factory=list)
     reviews: list[Review] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    postponed: list[Failure] = field(default_factory=list)
+    """The store takes others, and not these for now."""
     watermarks: list[LaneWatermark] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.applied or self.failures or self.watermarks)
+        return bool(self.applied or self.failures or self.postponed or self.watermarks)
 
     def add(self, other: "Decided") -> None:
         self.applied += other.applied
         self.conflicts += other.conflicts
         self.reviews += other.reviews
         self.failures += other.failures
+        self.postponed += other.postponed
         self.watermarks += other.watermarks

@@ -4,6 +4,7 @@
     ├── TransientError            the same call may work later: hold the place, back off, try again
     │   ├── Unavailable
     │   └── Fenced
+    ├── Postponed                 the store takes others, not this one now: the retry queue, the flow goes on
     ├── ChangeError               one change is at fault: it goes to quarantine, the flow goes on
     │   ├── Undecodable
     │   ├── NotOwner
@@ -46,6 +47,17 @@ class Unavailable(TransientError):
 
 class Fenced(TransientError):
     """Another process has taken over this one's work; wait for it to let go."""
+
+
+class Postponed(SynclineError):
+    """The store takes other changes, and not this one for now.
+
+    It is no ``TransientError``: to hold the place for it would hold up all others. It is no
+    ``ChangeError``: nothing is wrong with it, and it needs no person unless it goes on for long.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
 
 
 class ChangeError(SynclineError):

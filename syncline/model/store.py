@@ -13,6 +13,8 @@ class Outcome(StrEnum):
     """The document is not the one that was read: read again, merge again."""
     RETRY = "retry"
     """The store had no room for this one now."""
+    LOCKED = "locked"
+    """Somebody else holds this very document; the store takes others."""
     REFUSED = "refused"
     """The store will never take this document as it is."""
 

@@ -9,7 +9,7 @@ from operators.transform import Transform
 from operators.validate import Validate
 from syncline.clock import system_clock_us
 from syncline.model.change import Change
-from syncline.model.errors import ChangeError, NotPossible
+from syncline.model.errors import NotPossible, SynclineError
 from syncline.model.failure import Failure
 from syncline.model.message import Message
 from syncline.model.part import Part
@@ -30,7 +30,7 @@ def check_answer(name: str, sending: Sending, flow: FlowPolicy, topic_prefix: st
         raise NotPossible(f"{name}: {flow.name} would not take this answer: {fault}")
 
 
-def _faults(message: Message, flow: FlowPolicy, decode: Decode) -> Iterator[ChangeError]:
+def _faults(message: Message, flow: FlowPolicy, decode: Decode) -> Iterator[SynclineError]:
     validate = Validate(flow.rules)
     for decoded in decode([message]):
         outcomes = Transform(flow)([decoded]) if isinstance(decoded, Change) else [decoded]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import orjson
 import psycopg
 
-from syncline.kafka import MAX_RECORD_BYTES
+from syncline.kafka import LARGEST_CARRIED_BYTES
 from syncline.model.errors import NotPossible
 from syncline.monitor import sql
 from syncline.policies.documents import DOCUMENTS
@@ -26,8 +26,6 @@ _UNSETTLED = frozenset({OPEN, REPLAYING})
 _LOCK = b" FOR UPDATE"
 """What acts on an entry keeps the flow from changing it meanwhile."""
 _TOPIC_END = f".{SCHEMA}.{AGGREGATE_TYPE}"
-_LARGEST_REPLAY_BYTES = (MAX_RECORD_BYTES - 64 * 1024) // 2
-"""A replay carries the bytes in hexadecimal, and some more beside them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,10 +269,10 @@ def _check_replay(entry: Entry) -> None:
             f"entry {entry.id} was sent to {entry.flow} by Syncline itself ({entry.reason}); "
             f"do anew what sent it, and: syncline quarantine discard {entry.id}"
         )
-    if entry.size_bytes > _LARGEST_REPLAY_BYTES:
+    if entry.size_bytes > LARGEST_CARRIED_BYTES:
         raise NotPossible(
             f"entry {entry.id} has {entry.size_bytes:,} bytes, and a replay carries at most "
-            f"{_LARGEST_REPLAY_BYTES:,}; {_instead(entry)}"
+            f"{LARGEST_CARRIED_BYTES:,}; {_instead(entry)}"
         )
 
 

@@ -359,6 +359,8 @@ class TestNamesOfSteps:
             "catalog_search.audit.output",
             "catalog_search.quarantine.output",
             "catalog_search.replayed.output",
+            "catalog_search.postponed.output",
+            "catalog_search.retried.output",
         ]
 
     def test_of_the_outbox_relay_are_frozen(self) -> None:

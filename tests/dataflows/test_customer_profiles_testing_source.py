@@ -317,4 +317,6 @@ def test_the_names_of_its_steps_are_frozen() -> None:
         "customer_profiles.reviews.output",
         "customer_profiles.quarantine.output",
         "customer_profiles.replayed.output",
+        "customer_profiles.postponed.output",
+        "customer_profiles.retried.output",
     ]

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import strategies as st
 
 from operators import window as window_module
+from syncline.model.document import known
 from syncline.model.part import Part
 from syncline.model.store import Token
 from tests.memory_store import Fault, MemoryStore
-from tests.operators.simulation import Copy, ManualClock, Process
+from tests.operators.simulation import Copy, ManualClock, Process, Rank
 
 ENDLESS_WRITES = 2_000
 
@@ -53,6 +54,7 @@ class Delivering:
             logs[by_rival].append(part)
         for number, by_rival in delivery.repeats:
             logs[by_rival].append(history[number % len(history)])
+        self._documents = sorted({part.document_id for part in history})
         clock = ManualClock()
         self.processes = tuple(
             Process(
@@ -81,6 +83,19 @@ class Delivering:
         self._check_clocks()
         return self.store
 
+    @property
+    def left_out(self) -> set[tuple[str, Rank]]:
+        """What waits for a person for good, and is not in the copy in any way."""
+        told = set().union(*(process.told for process in self.processes))
+        abandoned = set().union(*(process.abandoned for process in self.processes))
+        return {key for key in abandoned - told if not self._stands(*key)}
+
+    def _stands(self, entity: str, rank: Rank) -> bool:
+        """Whether it was taken although the answer was lost."""
+        documents = map(self.store.document, self.store.documents)
+        standing = [said for document in documents if (said := known(document, entity)) is not None]
+        return any((said.version, said.content_hash) == rank for said in standing)
+
     def _step(self, process: Process, what: str, much: int) -> None:
         match what:
             case "write":
@@ -99,6 +114,12 @@ class Delivering:
                 # Away now, the store leaves undecided what it is asked to take.
                 self.store.write_faults.extendleft([Fault.UNAVAILABLE] * (much - 1))
                 process.stop_and_start()
+            case "lock":
+                self.store.locked[self._documents[much % len(self._documents)]] += 1 + much
+            case "retry":
+                process.retry(much)
+            case "abandon":
+                process.abandon(much)
             case "die":
                 process.die(epochs_lost=much)
 
@@ -144,6 +165,9 @@ acts = st.sampled_from(
         "stop",
         "stop",
         "die",
+        *["lock"] * 3,
+        "retry",
+        "abandon",
     ]
 )
 deliveries = st.builds(

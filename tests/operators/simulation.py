@@ -151,7 +151,7 @@ class Process:
 
     def __init__(
         self,
-        log: Sequence[Part],
+        log: list[Part],
         store: MemoryStore,
         clock: ManualClock,
         copy: Copy,
@@ -168,6 +168,11 @@ class Process:
         self.snapshots = [BEGINNING]
         self.told: set[tuple[str, Rank]] = set()
         """Entity and rank of each change that was told as decided, or as failed."""
+        self.postponed: set[tuple[str, Rank]] = set()
+        self.waiting: dict[tuple[str, Rank], Part] = {}
+        """The retry queue, which outlives the process."""
+        self.abandoned: set[tuple[str, Rank]] = set()
+        """What was in it and never came back."""
         self.conflicts: list[Conflict] = []
         self.reviews: list[Review] = []
         self.starts = 0
@@ -225,6 +230,18 @@ class Process:
 
         self._survive(notify)
 
+    def retry(self, drawn: int) -> None:
+        """Let one change, whichever is drawn, come back by the log."""
+        if self.waiting:
+            self.log.append(self.waiting.pop(sorted(self.waiting)[drawn % len(self.waiting)]))
+
+    def abandon(self, drawn: int) -> None:
+        """Let one change, whichever is drawn, wait for a person for good."""
+        if self.waiting:
+            key = sorted(self.waiting)[drawn % len(self.waiting)]
+            del self.waiting[key]
+            self.abandoned.add(key)
+
     def let_background_work_end(self, drawn: int) -> None:
         """One call of one crew, whichever is drawn; what it came to is not yet told.
 
@@ -244,14 +261,17 @@ class Process:
     def finish(self) -> None:
         """Bring all of the log into the store, whatever happens on the way."""
         starts = None
-        while starts != self.starts:
+        while starts != self.starts or self.waiting:
             starts = self.starts
+            while self.waiting:
+                self.retry(0)
             while not self.is_done:
                 self.read(7)
             self.let_background_work_end(0)
             self.let_time_pass()
             self.end_input()
-        untold = [part for part in self.log if (part.entity, part.rank) not in self.told]
+        settled = self.told | self.abandoned
+        untold = [part for part in self.log if (part.entity, part.rank) not in settled]
         assert not untold, f"never told what became of {untold}"
 
     def end_input(self) -> None:
@@ -301,6 +321,12 @@ class Process:
                 part = next(part for part in self.log if part.change == failure.change)
                 assert self._copy.may_fail(part), f"a good change failed: {failure}"
                 self.told.add((part.entity, part.rank))
+            for postponed in decided.postponed:
+                part = next(part for part in self.log if part.change == postponed.change)
+                key = part.entity, part.rank
+                self.postponed.add(key)
+                if key not in self.abandoned:
+                    self.waiting[key] = part
             for mark in decided.watermarks:
                 self._watermark_told(mark)
 
@@ -308,7 +334,8 @@ class Process:
         assert mark.partition == PARTITION
         for part in self.log[: mark.time_us]:
             if lane_of(part.document_id) == mark.lane:
-                is_settled = self._copy.may_fail(part) or self._is_in_effect(part)
+                is_postponed = (part.entity, part.rank) in self.postponed
+                is_settled = self._copy.may_fail(part) or is_postponed or self._is_in_effect(part)
                 assert is_settled, f"{mark} told too early: {part}"
 
     def _is_in_effect(self, part: Part) -> bool:

@@ -3,9 +3,9 @@
 Histories are generated: several entities of a few documents, with deletes, re-creations, duplicates,
 conflicts, generations, corrections, changes that break a rule and changes that the store refuses. They
 are delivered in any order and in any batches, by one process or by two rivals that own the same
-documents, through time-outs, refusals, crashes and restarts behind the copy, while crews overtake each
-other in the background. The documents must equal those of a plain reference: of each entity, the highest
-change that is valid and acceptable.
+documents, through time-outs, refusals, locks, crashes and restarts behind the copy, while crews overtake each
+other in the background. What is postponed comes back later, after newer changes too, or never. The documents
+must equal those of a plain reference: of each entity, the highest change that came, is valid and acceptable.
 
 ``SYNCLINE_HISTORIES=200000 pytest tests/operators/test_convergence.py`` looks deeper.
 """
@@ -201,8 +201,11 @@ def test_any_delivery_of_a_history_ends_in_the_same_documents(
     history: list[Spec], delivery: Delivery
 ) -> None:
     parts = [part(spec) for spec in history]
+    delivering = Delivering(SEARCH_COPY, parts, delivery)
 
-    delivered = plain(Delivering(SEARCH_COPY, parts, delivery).run())
+    delivered = plain(delivering.run())
 
-    assert delivered == plain(Delivering(SEARCH_COPY, parts, IN_ORDER).run())
-    assert delivered == reference(history)
+    left_out = delivering.left_out
+    came = [spec for spec in history if (part(spec).entity, part(spec).rank) not in left_out]
+    assert delivered == plain(Delivering(SEARCH_COPY, list(map(part, came)), IN_ORDER).run())
+    assert delivered == reference(came)

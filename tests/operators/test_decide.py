@@ -7,7 +7,7 @@ from operators.decide import Decide
 from operators.deliver import Deliver
 from syncline.model.decision import Decision, Stamps
 from syncline.model.document import CLOCK_TICKS_PER_MS
-from syncline.model.errors import Invalid, Refused
+from syncline.model.errors import Invalid, Postponed, Refused
 from syncline.policies.search_document import SearchDocument
 from tests.changes import NOON_US, SEARCH, price_part, product_part, stock_part
 from tests.memory_store import Crash, Fault
@@ -125,6 +125,30 @@ def test_of_a_refused_document_only_the_part_at_fault_fails(bench: Bench) -> Non
         ("product:SKU-1", 1, Decision.APPLIED),
         ("stock:W1:SKU-1", 1, Decision.APPLIED),
     ]
+
+
+def test_all_parts_of_a_document_that_is_locked_are_postponed_and_others_go_on(bench: Bench) -> None:
+    bench.seed(product_part(1))
+    bench.store.locked["SKU-1"] = 100
+    parts = [product_part(2), product_part(3), price_part(1), product_part(1)]
+
+    decided, undecided = bench.apply([*parts, product_part(1, sku="SKU-2")])
+
+    assert [failure.change for failure in decided.postponed] == [part.change for part in parts]
+    assert {(failure.step, type(failure.error)) for failure in decided.postponed} == {("apply", Postponed)}
+    assert decisions(decided) == [("product:SKU-2", 1, Decision.APPLIED)]
+    assert (decided.failures, undecided) == ([], [])
+    assert bench.store.document("SKU-1")["_sync"]["entities"]["product:SKU-1"]["version"] == [1, 1, 0, 0]
+
+
+def test_what_the_copy_has_already_needs_no_lock(bench: Bench) -> None:
+    bench.seed(product_part(2))
+    bench.store.locked["SKU-1"] = 100
+
+    decided, _ = bench.apply([product_part(2), product_part(1)])
+
+    assert [decision for _, _, decision in decisions(decided)] == [Decision.DUPLICATE, Decision.SUPERSEDED]
+    assert decided.postponed == []
 
 
 def test_two_refused_parts_are_both_found(bench: Bench) -> None:

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from operators.calls import do
-from operators.deliver import Deliver, WorkingSet
+from operators.deliver import IN_PLACE_RETRIES, Deliver, WorkingSet
 from syncline.model.errors import Unavailable
 from syncline.model.store import Outcome, StoredDocument, Token, Write
 from tests.memory_store import Fault, MemoryStore
@@ -150,6 +150,47 @@ class TestDeliver:
             ["A", "C"],
             ["A", "C"],
         ]
+
+    def outcomes(self, ids: str) -> dict[str, Outcome]:
+        results = do(self.deliver.write([Write(id_, b"{}", None) for id_ in ids]))
+        return {id_: result.outcome for id_, result in results.items()}
+
+    def test_a_document_that_stays_locked_is_told_after_a_few_tries(self) -> None:
+        self.store.locked["B"] = 100
+
+        assert self.outcomes("AB") == {"A": Outcome.WRITTEN, "B": Outcome.LOCKED}
+        assert [[write.document_id for write in call] for call in self.store.writes] == [
+            ["A", "B"],
+            *[["B"]] * IN_PLACE_RETRIES,
+        ]
+
+    def test_a_document_that_is_locked_does_not_hold_the_place_when_it_is_alone(self) -> None:
+        self.store.locked["A"] = 100
+
+        assert self.outcomes("A") == {"A": Outcome.LOCKED}
+        assert self.outcomes("B") == {"B": Outcome.WRITTEN}
+
+    def test_a_lock_that_is_let_go_of_within_the_tries_is_not_told(self) -> None:
+        self.store.locked["A"] = IN_PLACE_RETRIES
+
+        assert self.outcomes("A") == {"A": Outcome.WRITTEN}
+
+    def test_as_long_as_some_more_is_taken_it_goes_on(self) -> None:
+        self.store.write_faults.extend([Fault.RETRY_EVERY_SECOND] * 5)
+
+        assert set(self.outcomes("ABCDEFGHIJKLMNOP").values()) == {Outcome.WRITTEN}
+
+    def test_what_alone_finds_no_room_is_told_after_a_few_tries(self) -> None:
+        self.store.write_faults.extend([Fault.RETRY_EVERY_SECOND, *[Fault.RETRY] * 100])
+
+        assert self.outcomes("AB") == {"A": Outcome.RETRY, "B": Outcome.WRITTEN}
+        assert len(self.store.writes) == 1 + IN_PLACE_RETRIES
+
+    def test_while_there_is_room_for_none_the_place_is_held(self) -> None:
+        self.store.write_faults.extend([Fault.RETRY] * 100)
+
+        assert set(self.outcomes("AB").values()) == {Outcome.WRITTEN}
+        assert len(self.store.writes) == 101
 
     def test_holds_its_place_while_the_store_is_away(self) -> None:
         self.store.write_faults.extend([Fault.UNAVAILABLE] * 5)

@@ -197,8 +197,11 @@ def wait_for_lock(database: psycopg.Connection[Any]) -> None:
     eventually(lambda: database.execute(waiting).fetchall(), what="the wait for a lock")
 
 
-def test_a_deadlock_is_to_be_tried_again(dsn: str, database: psycopg.Connection[Any]) -> None:
+def test_a_deadlock_is_to_be_tried_again(
+    dsn: str, database: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The store locks one row and waits for the other, which somebody holds who then asks for the first."""
+    monkeypatch.setattr(postgres_documents, "LOCK_TIMEOUT_MS", 30_000)
     impatient = PostgresStore(conninfo.make_conninfo(dsn, options="-c deadlock_timeout=3s"), "tests")
     tokens = {id_: create(impatient, id_) for id_ in (ANNA, BOB)}
     writes = [named(id_, "new", token) for id_, token in tokens.items()]
@@ -209,24 +212,61 @@ def test_a_deadlock_is_to_be_tried_again(dsn: str, database: psycopg.Connection[
         writing = threads.submit(impatient.write, writes)
         wait_for_lock(database)
         locking = threads.submit(other.execute, lock, (ANNA,))
-        with pytest.raises(Unavailable, match="deadlock detected"):
-            writing.result(30)
+        results = writing.result(30)
+        assert [result.outcome for result in results] == [Outcome.LOCKED] * 2
+        assert {result.reason.partition(":")[0] for result in results} == {"deadlock detected"}
         locking.result(30)
         other.rollback()
     assert [result.outcome for result in impatient.write(writes)] == [Outcome.WRITTEN] * 2
     impatient.close()
 
 
-def test_a_row_that_somebody_keeps_locked_is_told(
+def test_rows_that_somebody_keeps_locked_spare_the_others(
+    store: PostgresStore, dsn: str, database: psycopg.Connection[Any]
+) -> None:
+    ids = [str(UUID(int=number)) for number in range(100)]
+    tokens = {id_: create(store, id_) for id_ in ids[:50]}
+    writes = [named(id_, "new", tokens.get(id_)) for id_ in ids]
+    locked = {ids[7], ids[49]}
+    with psycopg.connect(dsn) as other:
+        other.execute(
+            "SELECT FROM profiles.customer_documents WHERE id::text = ANY(%s) FOR UPDATE", ([*locked],)
+        )
+        results = dict(zip(ids, store.write(writes), strict=True))
+        assert {id_ for id_, result in results.items() if result.outcome is Outcome.LOCKED} == locked
+        assert {results[id_].reason for id_ in locked} == {"canceling statement due to lock timeout"}
+        written = {id_ for id_, result in results.items() if result.outcome is Outcome.WRITTEN}
+        assert written == set(ids) - locked
+        assert {id_ for id_, name in names(database).items() if name == "new"} == written
+    left = [write for write in writes if write.document_id in locked]
+    assert [result.outcome for result in store.write(left)] == [Outcome.WRITTEN] * 2
+
+
+def test_a_row_that_somebody_else_is_creating_spares_the_others(
     store: PostgresStore, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres_documents, "LOCK_TIMEOUT_MS", 50)
-    token = create(store, ANNA)
+    monkeypatch.setattr(postgres_documents, "LOCK_TIMEOUT_MS", 20)
+    writes = [named(id_, "new", None) for id_ in (ANNA, BOB, CLEO)]
     with psycopg.connect(dsn) as other:
-        other.execute("SELECT FROM profiles.customer_documents FOR UPDATE")
-        with pytest.raises(Unavailable, match="lock timeout"):
-            store.write([named(ANNA, "new", token)])
-    assert store.write([named(ANNA, "new", token)])[0].outcome is Outcome.WRITTEN
+        other.execute(
+            "INSERT INTO profiles.customer_documents (id, _sync) VALUES (%s, '{\"hidden\": true}')", (BOB,)
+        )
+        outcomes = [result.outcome for result in store.write(writes)]
+        assert outcomes == [Outcome.WRITTEN, Outcome.LOCKED, Outcome.WRITTEN]
+    assert store.write(writes[1:2])[0].outcome is Outcome.ALREADY_NEWER
+
+
+@pytest.mark.parametrize("mode", ["SHARE", "ACCESS EXCLUSIVE"])
+def test_a_table_that_somebody_keeps_locked_is_the_whole_target(
+    store: PostgresStore, dsn: str, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    monkeypatch.setattr(postgres_documents, "LOCK_TIMEOUT_MS", 20)
+    writes = [named(ANNA, "new", create(store, ANNA)), named(BOB, "new", None)]
+    with psycopg.connect(dsn) as other:
+        other.execute(f"LOCK TABLE profiles.customer_documents IN {mode} MODE".encode())
+        with pytest.raises(Unavailable, match=r"waiting for.*lock timeout"):
+            store.write(writes)
+    assert [result.outcome for result in store.write(writes)] == [Outcome.WRITTEN] * 2
 
 
 def test_identity_is_that_of_the_very_table(store: PostgresStore, dsn: str, own: Settings) -> None:

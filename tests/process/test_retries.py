@@ -1,0 +1,165 @@
+"""A customer's row that somebody keeps locked: the others arrive, and its changes come back by themselves
+over the real road: ``sync.retries``, outbox, relay, Kafka, flow."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from syncline.settings import Settings
+from tests.own import own_settings
+from tests.process.running import Flow, Running
+from tests.services.database import Database
+from tests.waiting import eventually
+
+BY = ("--by", "ann")
+Command = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def own(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    home = tmp_path_factory.mktemp("retries")
+    with own_settings(settings, "retries", redis_database=10, home=home) as own:
+        yield own
+
+
+@pytest.fixture(scope="module")
+def running(own: Settings) -> Iterator[Running]:
+    with Running(own) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def relay(running: Running) -> Flow:
+    return running.start("outbox_relay")
+
+
+@pytest.fixture(scope="module")
+def profiles(running: Running, relay: Flow) -> Flow:
+    return running.start("customer_profiles")
+
+
+@pytest.fixture
+def database(own: Settings) -> Iterator[Database]:
+    """Nothing waits yet."""
+    with Database(own.postgres_dsn.get_secret_value()) as database:
+        database._admin.execute("TRUNCATE sync.retries, sync.quarantine")
+        yield database
+
+
+def write(database: Database, customer: str, name: str) -> None:
+    database.write(
+        "customers",
+        f"INSERT INTO customers.crm (id, full_name) VALUES ('{customer}', '{name}')"
+        f" ON CONFLICT (id) DO UPDATE SET full_name = '{name}'",
+    )
+
+
+def new_customer(database: Database, name: str) -> str:
+    customer = str(uuid4())
+    write(database, customer, name)
+    arrives(database, customer, name)
+    return customer
+
+
+def arrives(database: Database, customer: str, name: str) -> None:
+    query = "SELECT full_name FROM profiles.customers WHERE id = %s"
+    eventually(lambda: database.ask(query, (customer,)) == [(name,)], what=f"{name} in the copy")
+
+
+def states(database: Database, customer: str) -> list[str]:
+    query = "SELECT state FROM sync.retries WHERE entity_id = %s ORDER BY id"
+    return [state for (state,) in database.ask(query, (customer,))]
+
+
+def become(database: Database, customer: str, *expected: str) -> None:
+    def they_are() -> bool:
+        return states(database, customer) == [*expected]
+
+    try:
+        eventually(they_are, what=f"{expected}")
+    except AssertionError as error:
+        raise AssertionError(f"{states(database, customer)}") from error
+
+
+def wait(database: Database, customer: str, count: int = 1) -> None:
+    """So many changes of it are in the retry queue, whether they are just on their way or not."""
+    waiting = {"waiting", "sent"}
+
+    def they_do() -> bool:
+        found = states(database, customer)
+        return len(found) == count and waiting.issuperset(found)
+
+    eventually(they_do, what=f"{count} changes that wait")
+
+
+@contextmanager
+def locked(database: Database, customer: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(database.dsn) as other:
+        lock = "SELECT FROM profiles.customer_documents WHERE id = %s FOR UPDATE"
+        assert other.execute(lock, (customer,)).rowcount == 1
+        yield other
+
+
+def test_a_locked_row_holds_up_nobody_else_and_comes_back_by_itself(
+    profiles: Flow, database: Database
+) -> None:
+    ann, bob = new_customer(database, "Ann"), new_customer(database, "Bob")
+    with locked(database, ann):
+        write(database, ann, "Anna")
+        write(database, bob, "Rob")
+        arrives(database, bob, "Rob")
+        wait(database, ann)
+        new_customer(database, "Cleo")
+        write(database, ann, "Annie")
+        wait(database, ann, 2)
+        [(error, reason)] = database.ask("SELECT DISTINCT error, reason FROM sync.retries")
+        assert (error, "lock timeout" in reason) == ("Postponed", True)
+        assert database.ask("SELECT full_name FROM profiles.customers WHERE id = %s", (ann,)) == [("Ann",)]
+    arrives(database, ann, "Annie")
+    eventually(lambda: {*states(database, ann)} <= {"done", "overtaken"}, what="the end of both")
+    assert states(database, ann)[1] == "done"
+    assert database.ask("SELECT count(*) FROM sync.quarantine") == [(0,)]
+
+
+def test_a_newer_version_overtakes_what_waits(profiles: Flow, database: Database) -> None:
+    ann = new_customer(database, "Ann")
+    with locked(database, ann):
+        write(database, ann, "Anna")
+        wait(database, ann)
+        # Until the newer one is there.
+        database._admin.execute("UPDATE sync.retries SET next_attempt_at = 'infinity', state = 'waiting'")
+    write(database, ann, "Annie")
+    arrives(database, ann, "Annie")
+    database._admin.execute("UPDATE sync.retries SET next_attempt_at = now()")
+    become(database, ann, "overtaken")
+    arrives(database, ann, "Annie")
+
+
+def test_kills_of_flow_and_relay_lose_nothing(
+    running: Running, profiles: Flow, relay: Flow, database: Database
+) -> None:
+    customers = [new_customer(database, f"old {number}") for number in range(5)]
+    with psycopg.connect(database.dsn) as other:
+        other.execute("SELECT FROM profiles.customer_documents FOR UPDATE")
+        for customer in customers[:3]:
+            write(database, customer, "new")
+        for customer in customers[:3]:
+            wait(database, customer)
+        profiles.end(signal.SIGKILL)
+        for customer in customers[3:]:
+            write(database, customer, "new")
+        relay.end(signal.SIGKILL)
+        running.start("outbox_relay")
+        again = running.start("customer_profiles")
+        for customer in customers:
+            wait(database, customer)
+        again.end(signal.SIGKILL)
+    running.start("customer_profiles")
+    for customer in customers:
+        arrives(database, customer, "new")
+        become(database, customer, "done")
