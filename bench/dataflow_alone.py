@@ -38,6 +38,7 @@ from operators.transform import transform
 from sinks.confirmation import report_of
 from sinks.redis_invalidation import Invalidated, RedisInvalidation, invalidate
 from sinks.status import Report
+from syncline.circuit import Circuits
 from syncline.clock import system_clock_us
 from syncline.model.decision import Conflict
 from syncline.model.errors import FatalError
@@ -48,7 +49,6 @@ from syncline.policies.reading import load_policies
 from syncline.policies.search_document import SearchDocument
 from syncline.process import start
 from syncline.settings import Settings
-from syncline.stopping import Stop
 
 CASES = {"new": "new products", "updates": "updates, shuffled"}
 TARGET = at_least(40_000)
@@ -123,7 +123,9 @@ class _Taking(StatelessSinkPartition[X]):
         self._take(items)
 
 
-def flow(settings: Settings, messages: list[Message], store: NullStore, stop: Stop, ends: _Ends) -> Dataflow:
+def flow(
+    settings: Settings, messages: list[Message], store: NullStore, circuits: Circuits, ends: _Ends
+) -> Dataflow:
     """The steps of ``dataflows/catalog_search.py``, over ends that cost nothing."""
     limits = WindowLimits(
         max_changes=settings.window_max_changes,
@@ -136,8 +138,10 @@ def flow(settings: Settings, messages: list[Message], store: NullStore, stop: St
     decoded = decode("decode", raw, policy.topics(_TOPIC_PREFIX))
     wanted = route("route", decoded.oks, policy.subscription)
     documents = transform("transform", wanted, policy)
-    applied = apply("apply", documents.oks, SearchDocument(), policy.rules, store, limits, stop)
-    cache = _NoCache(settings.redis_url.get_secret_value())
+    applied = apply(
+        "apply", documents.oks, SearchDocument(), policy.rules, store, limits, circuits.elasticsearch
+    )
+    cache = _NoCache(settings.redis_url.get_secret_value(), circuits.redis)
     invalidated = invalidate("invalidate", applied.oks, cache, cache_keys)
     op.output("confirm", op.key_rm("unkey", invalidated), _End(ends.confirm))
     op.output("failed", op.merge("bad", decoded.errs, documents.errs, applied.errs), _End(ends.fail))
@@ -170,7 +174,7 @@ def _measure(parameters: Parameters) -> Run:
     messages = _new(count, seed) if parameters["case"] == "new" else _updates(count, seed, store)
     settings = Settings(health_port=0, log_level="WARNING")
     stop, _ = start("dataflow_alone", settings, lambda _error: None)
-    dataflow = flow(settings, messages, store, stop, ends)
+    dataflow = flow(settings, messages, store, Circuits(stop), ends)
     wall, cpu = time.perf_counter(), time.process_time()
     run_main(dataflow, epoch_interval=timedelta(seconds=1))  # type: ignore[no-untyped-call]
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall

@@ -20,6 +20,7 @@ from dataflows.copy_flow import kafka_source
 from sinks.elasticsearch import ElasticsearchStore
 from sinks.status import record_failure
 from sources.kafka import State
+from syncline.circuit import Circuits
 from syncline.clock import system_clock_us
 from syncline.model.message import Message
 from syncline.model.store import Outcome, Store, StoredDocument, Write, WriteResult
@@ -34,10 +35,11 @@ def flow() -> Dataflow:
     settings = settings_or_exit()
     dsn = settings.postgres_dsn.get_secret_value()
     stop, health = start(NAME, settings, lambda error: record_failure(NAME, dsn, error))
+    circuits = Circuits(stop)
     observe = Observer(Path(os.environ[OBSERVATIONS]))
-    source = ObservedSource(kafka_source(NAME, settings, stop, health.progress), observe)
+    source = ObservedSource(kafka_source(NAME, settings, circuits.kafka, health.progress), observe)
     store = ElasticsearchStore(settings.elasticsearch_url.get_secret_value(), settings.search_alias)
-    return build(settings, source, ObservedStore(store, observe), stop)
+    return build(settings, source, ObservedStore(store, observe), circuits)
 
 
 class Observer:

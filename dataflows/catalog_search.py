@@ -23,6 +23,7 @@ from sinks.redis_invalidation import RedisInvalidation, invalidate
 from sinks.replays import replay_ends
 from sinks.retries import postponed_changes, retry_ends
 from sinks.status import record_failure
+from syncline.circuit import Circuits
 from syncline.model.message import Message
 from syncline.model.store import Store
 from syncline.policies.cache_keys import cache_keys
@@ -30,9 +31,7 @@ from syncline.policies.reading import load_policies
 from syncline.policies.reentry import reentry_topic
 from syncline.policies.search_document import SearchDocument
 from syncline.process import settings_or_exit, start
-from syncline.retrying import hold_place
 from syncline.settings import Settings
-from syncline.stopping import Stop
 
 NAME = "catalog_search"
 
@@ -42,17 +41,18 @@ def flow() -> Dataflow:
     settings = settings_or_exit()
     dsn = settings.postgres_dsn.get_secret_value()
     stop, health = start(NAME, settings, lambda error: record_failure(NAME, dsn, error))
-    source = kafka_source(NAME, settings, stop, health.progress)
+    circuits = Circuits(stop)
+    source = kafka_source(NAME, settings, circuits.kafka, health.progress)
     store = ElasticsearchStore(settings.elasticsearch_url.get_secret_value(), settings.search_alias, stop)
     # The first change asks too; but that an index is missing is told before there is one.
-    hold_place(stop, "asking the store who it is")(store.identity)
-    return build(settings, source, store, stop)
+    circuits.elasticsearch.hold_place("asking the store who it is")(store.identity)
+    return build(settings, source, store, circuits)
 
 
-def build(settings: Settings, source: Source[Message], store: Store, stop: Stop) -> Dataflow:
+def build(settings: Settings, source: Source[Message], store: Store, circuits: Circuits) -> Dataflow:
     """The flow over any source of messages and any store."""
     dsn = settings.postgres_dsn.get_secret_value()
-    cache = RedisInvalidation(settings.redis_url.get_secret_value())
+    cache = RedisInvalidation(settings.redis_url.get_secret_value(), circuits.redis)
 
     policy = load_policies(settings.policies_dir).flow(NAME)
 
@@ -63,18 +63,24 @@ def build(settings: Settings, source: Source[Message], store: Store, stop: Stop)
     wanted = route("route", decoded.oks, policy.subscription)
     documents = transform("transform", wanted, policy)
     applied = apply(
-        "apply", documents.oks, SearchDocument(), policy.rules, store, window_limits(settings), stop
+        "apply",
+        documents.oks,
+        SearchDocument(),
+        policy.rules,
+        store,
+        window_limits(settings),
+        circuits.elasticsearch,
     )
     invalidated = invalidate("invalidate", applied.oks, cache, cache_keys)
     op.output("confirm", op.key_rm("unkey", invalidated), Confirmation(NAME, dsn))
     conflicts = op.merge("conflicts", decoded.conflicts, applied.conflicts)
-    write_rows("audit", conflicts, conflict_audit(NAME, dsn, stop))
+    write_rows("audit", conflicts, conflict_audit(NAME, dsn, circuits.postgres))
     failures = op.merge("bad", decoded.errs, documents.errs, applied.errs)
     replayed = replays("replays", applied.oks, failures)
-    write_rows("quarantine", replayed.errs, quarantine(NAME, dsn, stop))
-    write_rows("replayed", replayed.ends, replay_ends(NAME, dsn, stop))
+    write_rows("quarantine", replayed.errs, quarantine(NAME, dsn, circuits.postgres))
+    write_rows("replayed", replayed.ends, replay_ends(NAME, dsn, circuits.postgres))
     retried = retries("retries", applied.oks, failures, applied.postponed)
     attempts = settings.retry_attempts
-    write_rows("postponed", retried.first, postponed_changes(NAME, dsn, stop, attempts))
-    write_rows("retried", retried.ends, retry_ends(NAME, dsn, stop, attempts))
+    write_rows("postponed", retried.first, postponed_changes(NAME, dsn, circuits.postgres, attempts))
+    write_rows("retried", retried.ends, retry_ends(NAME, dsn, circuits.postgres, attempts))
     return dataflow

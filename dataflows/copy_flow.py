@@ -6,13 +6,13 @@ from datetime import timedelta
 from operators.apply import WindowLimits
 from sources.kafka import KafkaSource
 from sources.kafka_reading import KafkaSettings
+from syncline.circuit import Circuit
 from syncline.policies.reading import load_policies
 from syncline.policies.reentry import critical_topics, topics_read
 from syncline.settings import Settings
-from syncline.stopping import Stop
 
 
-def kafka_source(flow: str, settings: Settings, stop: Stop, on_poll: Callable[[], None]) -> KafkaSource:
+def kafka_source(flow: str, settings: Settings, circuit: Circuit, on_poll: Callable[[], None]) -> KafkaSource:
     """The topics that the flow has subscribed to, and what comes back to it."""
     policy = load_policies(settings.policies_dir).flow(flow)
     return KafkaSource(
@@ -23,7 +23,7 @@ def kafka_source(flow: str, settings: Settings, stop: Stop, on_poll: Callable[[]
             poll_ms=settings.source_poll_ms,
         ),
         topics_read(policy, settings.topic_prefix),
-        stop,
+        circuit,
         critical=critical_topics(policy, settings.topic_prefix),
         on_poll=on_poll,
     )

@@ -24,6 +24,7 @@ from sinks.replays import replay_ends
 from sinks.retries import postponed_changes, retry_ends
 from sinks.reviews import reviews
 from sinks.status import record_failure
+from syncline.circuit import Circuits
 from syncline.model.message import Message
 from syncline.model.store import Store
 from syncline.policies.cache_keys import customer_cache_keys
@@ -31,9 +32,7 @@ from syncline.policies.customer_profile import CustomerProfile
 from syncline.policies.reading import load_policies
 from syncline.policies.reentry import reentry_topic
 from syncline.process import settings_or_exit, start
-from syncline.retrying import hold_place
 from syncline.settings import Settings
-from syncline.stopping import Stop
 
 NAME = "customer_profiles"
 
@@ -43,17 +42,18 @@ def flow() -> Dataflow:
     settings = settings_or_exit()
     dsn = settings.postgres_dsn.get_secret_value()
     stop, health = start(NAME, settings, lambda error: record_failure(NAME, dsn, error))
-    source = kafka_source(NAME, settings, stop, health.progress)
+    circuits = Circuits(stop)
+    source = kafka_source(NAME, settings, circuits.kafka, health.progress)
     store = PostgresStore(dsn, f"syncline-{NAME}-copy", stop)
     # The first change asks too; but that the table is missing is told before there is one.
-    hold_place(stop, "asking the store who it is")(store.identity)
-    return build(settings, source, store, stop)
+    circuits.postgres.hold_place("asking the store who it is")(store.identity)
+    return build(settings, source, store, circuits)
 
 
-def build(settings: Settings, source: Source[Message], store: Store, stop: Stop) -> Dataflow:
+def build(settings: Settings, source: Source[Message], store: Store, circuits: Circuits) -> Dataflow:
     """The flow over any source of messages and any store."""
     dsn = settings.postgres_dsn.get_secret_value()
-    cache = RedisInvalidation(settings.redis_url.get_secret_value())
+    cache = RedisInvalidation(settings.redis_url.get_secret_value(), circuits.redis)
 
     policy = load_policies(settings.policies_dir).flow(NAME)
 
@@ -64,18 +64,26 @@ def build(settings: Settings, source: Source[Message], store: Store, stop: Stop)
     wanted = route("route", decoded.oks, policy.subscription)
     documents = transform("transform", wanted, policy)
     shape = CustomerProfile(policy.conflicts)
-    applied = apply("apply", documents.oks, shape, policy.rules, store, window_limits(settings), stop)
+    applied = apply(
+        "apply",
+        documents.oks,
+        shape,
+        policy.rules,
+        store,
+        window_limits(settings),
+        circuits.postgres,
+    )
     invalidated = invalidate("invalidate", applied.oks, cache, customer_cache_keys)
     op.output("confirm", op.key_rm("unkey", invalidated), Confirmation(NAME, dsn))
     conflicts = op.merge("conflicts", decoded.conflicts, applied.conflicts)
-    write_rows("audit", conflicts, conflict_audit(NAME, dsn, stop))
-    write_rows("reviews", applied.reviews, reviews(NAME, dsn, stop))
+    write_rows("audit", conflicts, conflict_audit(NAME, dsn, circuits.postgres))
+    write_rows("reviews", applied.reviews, reviews(NAME, dsn, circuits.postgres))
     failures = op.merge("bad", decoded.errs, documents.errs, applied.errs)
     replayed = replays("replays", applied.oks, failures)
-    write_rows("quarantine", replayed.errs, quarantine(NAME, dsn, stop))
-    write_rows("replayed", replayed.ends, replay_ends(NAME, dsn, stop))
+    write_rows("quarantine", replayed.errs, quarantine(NAME, dsn, circuits.postgres))
+    write_rows("replayed", replayed.ends, replay_ends(NAME, dsn, circuits.postgres))
     retried = retries("retries", applied.oks, failures, applied.postponed)
     attempts = settings.retry_attempts
-    write_rows("postponed", retried.first, postponed_changes(NAME, dsn, stop, attempts))
-    write_rows("retried", retried.ends, retry_ends(NAME, dsn, stop, attempts))
+    write_rows("postponed", retried.first, postponed_changes(NAME, dsn, circuits.postgres, attempts))
+    write_rows("retried", retried.ends, retry_ends(NAME, dsn, circuits.postgres, attempts))
     return dataflow

@@ -17,13 +17,13 @@ from sinks.status import record_failure
 from sources.due_retries import DueRetries
 from sources.outbox import OutboxRemoval, OutboxSource
 from sources.outbox_queue import Outbox, OutboxSettings
+from syncline.circuit import Circuits
 from syncline.health import Health
 from syncline.model.outbox import Publication
 from syncline.policies.reading import load_policies
 from syncline.policies.reentry import AGGREGATE_TYPE, SCHEMA, reentry_topic
 from syncline.process import settings_or_exit, start
 from syncline.settings import Settings
-from syncline.stopping import Stop
 
 NAME = "outbox_relay"
 
@@ -33,10 +33,10 @@ def flow() -> Dataflow:
     settings = settings_or_exit()
     dsn = settings.postgres_dsn.get_secret_value()
     stop, health = start(NAME, settings, lambda error: record_failure(NAME, dsn, error))
-    return build(settings, stop, health)
+    return build(settings, Circuits(stop), health)
 
 
-def build(settings: Settings, stop: Stop, health: Health) -> Dataflow:
+def build(settings: Settings, circuits: Circuits, health: Health) -> Dataflow:
     dsn = settings.postgres_dsn.get_secret_value()
     policies = load_policies(settings.policies_dir)
     topics = {
@@ -74,7 +74,7 @@ def build(settings: Settings, stop: Stop, health: Health) -> Dataflow:
         )
         for schema, source_dsn in dsns.items()
     }
-    refused = quarantine(NAME, dsn, stop)
+    refused = quarantine(NAME, dsn, circuits.postgres)
 
     def put_aside(publication: Publication) -> Publication:
         if publication.refused:
@@ -83,7 +83,7 @@ def build(settings: Settings, stop: Stop, health: Health) -> Dataflow:
 
     dataflow = Dataflow(NAME)
     idle_wait = timedelta(milliseconds=settings.relay_idle_wait_ms)
-    batches = op.input("outbox", dataflow, OutboxSource(outboxes, idle_wait, stop, health.progress))
+    batches = op.input("outbox", dataflow, OutboxSource(outboxes, idle_wait, circuits.stop, health.progress))
     published = publish("publish", batches, transactions)
     # Before the removal: a row that Kafka refuses must be in quarantine when it leaves the outbox.
     safe = op.map("quarantine", published, put_aside)

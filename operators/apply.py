@@ -18,6 +18,7 @@ from operators.decide import Decide
 from operators.deliver import Deliver
 from operators.lanes import LaneBatch, group_by_lane
 from operators.window import Window
+from syncline.circuit import Circuit
 from syncline.clock import Clock, system_clock_us
 from syncline.model.change import Watermark
 from syncline.model.decision import Conflict, Decided, Review
@@ -27,7 +28,6 @@ from syncline.model.failure import Failure
 from syncline.model.part import Part
 from syncline.model.store import Store
 from syncline.policies.rules import Rule
-from syncline.stopping import Stop
 
 SNAPSHOT_FORMAT = 1
 
@@ -116,7 +116,7 @@ def apply(
     rules: Mapping[str, Sequence[Rule]],
     store: Store,
     limits: WindowLimits,
-    stop: Stop,
+    circuit: Circuit,
     clock: Clock = system_clock_us,
 ) -> AppliedStreams:
     """Bring parts into the copy; a change is told on ``oks`` once its decision is in the copy."""
@@ -125,7 +125,7 @@ def apply(
 
     def build(resume_state: LaneState | None) -> LaneLogic:
         if not hasattr(worker, "window"):
-            deliver = Deliver(store, limits.working_set_bytes, stop)
+            deliver = Deliver(store, limits.working_set_bytes, circuit)
             worker.identity = deliver.identity()
             worker.window = Window(
                 Decide(shape, rules, deliver, clock), limits.max_changes, limits.max_age, clock

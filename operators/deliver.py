@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from operators.calls import Work
-from syncline.model.errors import Unavailable
+from syncline.circuit import Circuit
+from syncline.model.errors import Overloaded
 from syncline.model.store import Outcome, Store, StoredDocument, Write, WriteResult
-from syncline.retrying import hold_place
-from syncline.stopping import Stop
 
 IN_PLACE_RETRIES = 2
 """In a row that brought nothing; as long as some more is taken, it goes on."""
@@ -52,15 +51,15 @@ class WorkingSet:
 
 
 class Deliver:
-    """Holds the place while the store is away; raises ``TransientError`` only when asked to stop."""
+    """Holds the place while the store is away; raises ``Unavailable`` only when asked to stop."""
 
-    def __init__(self, store: Store, working_set_bytes: int, stop: Stop) -> None:
+    def __init__(self, store: Store, working_set_bytes: int, circuit: Circuit) -> None:
         self._store = store
         self._working_set = WorkingSet(working_set_bytes)
-        self._stop = stop
+        self._circuit = circuit
 
     def identity(self) -> str:
-        return hold_place(self._stop, "asking the store who it is")(self._store.identity)
+        return self._circuit.hold_place("asking the store who it is")(self._store.identity)
 
     def load(self, may_be_new: Mapping[str, bool]) -> Work[Mapping[str, StoredDocument | None]]:
         """Load documents by id: from the working set, else from the store; ``None`` where there is none.
@@ -93,15 +92,15 @@ class Deliver:
         return results
 
     def _read(self, document_ids: Sequence[str]) -> Mapping[str, StoredDocument]:
-        return hold_place(self._stop, "reading documents")(self._store.read, document_ids)
+        return self._circuit.hold_place("reading documents")(self._store.read, document_ids)
 
     def _write(self, writes: Sequence[Write]) -> Mapping[str, WriteResult]:
-        results = hold_place(self._stop, "writing documents")(self._write_unless_overloaded, writes)
+        results = self._circuit.hold_place("writing documents")(self._write_unless_overloaded, writes)
         turned_back = _turned_back(writes, results)
         tried = 0
         while turned_back and tried < IN_PLACE_RETRIES:
-            self._stop.wait(random.uniform(0, FIRST_IN_PLACE_WAIT_SECONDS * 2**tried))  # noqa: S311
-            results |= hold_place(self._stop, "writing documents")(self._write_each, turned_back)
+            self._circuit.stop.wait(random.uniform(0, FIRST_IN_PLACE_WAIT_SECONDS * 2**tried))  # noqa: S311
+            results |= self._circuit.hold_place("writing documents")(self._write_each, turned_back)
             left = _turned_back(turned_back, results)
             tried = tried + 1 if len(left) == len(turned_back) else 0
             turned_back = left
@@ -110,7 +109,7 @@ class Deliver:
     def _write_unless_overloaded(self, writes: Sequence[Write]) -> dict[str, WriteResult]:
         results = self._write_each(writes)
         if all(result.outcome is Outcome.RETRY for result in results.values()):
-            raise Unavailable(f"the store asked to retry {len(writes)} writes")
+            raise Overloaded(f"the store asked to retry {len(writes)} writes")
         return results
 
     def _write_each(self, writes: Sequence[Write]) -> dict[str, WriteResult]:

@@ -3,11 +3,11 @@
 from typing import Any
 
 from sinks.postgres import PostgresSink, PostgresWriter
+from syncline.circuit import Circuit
 from syncline.model.decision import Conflict
-from syncline.stopping import Stop
 
 
-def conflict_audit(flow: str, dsn: str, stop: Stop) -> PostgresSink[Conflict]:
+def conflict_audit(flow: str, dsn: str, circuit: Circuit) -> PostgresSink[Conflict]:
     """A sink for conflicts of the flow."""
 
     def row(conflict: Conflict) -> dict[str, Any]:
@@ -33,4 +33,4 @@ def conflict_audit(flow: str, dsn: str, stop: Stop) -> PostgresSink[Conflict]:
             "winner": "arrived" if conflict.won else "known",
         }
 
-    return PostgresSink(PostgresWriter(dsn, "conflicts", f"syncline-{flow}-audit"), row, stop)
+    return PostgresSink(PostgresWriter(dsn, "conflicts", f"syncline-{flow}-audit"), row, circuit)

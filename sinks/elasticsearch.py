@@ -19,7 +19,7 @@ from syncline.asking import Asking
 from syncline.elasticsearch import (
     FAILURES,
     NOT_FOUND,
-    OVERLOADED,
+    TO_BE_RETRIED,
     Unparsed,
     connect,
     missing,
@@ -182,7 +182,7 @@ class ElasticsearchStore:
             return WriteResult(Outcome.WRITTEN, Token(written.sequence_number, written.primary_term))
         if status == _CONFLICT:
             return WriteResult(Outcome.ALREADY_NEWER)
-        if status in OVERLOADED:
+        if status in TO_BE_RETRIED:
             return WriteResult(Outcome.RETRY, reason=str(written.error))
         if status == _REFUSED:
             return WriteResult(Outcome.REFUSED, reason=str(written.error))

@@ -17,10 +17,9 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from sinks import sql
 from syncline.asking import Asking
+from syncline.circuit import Circuit
 from syncline.postgres import Connection, connect, raise_typed
-from syncline.retrying import hold_place
 from syncline.statements import statement
-from syncline.stopping import Stop
 
 Row = Mapping[str, Any]
 
@@ -106,11 +105,11 @@ class PostgresSink(FixedPartitionedSink[X, None]):
     A partitioned sink, since recovery waits for its writes; it holds nothing between them.
     """
 
-    def __init__(self, writer: PostgresWriter, row: Callable[[X], Row], stop: Stop) -> None:
+    def __init__(self, writer: PostgresWriter, row: Callable[[X], Row], circuit: Circuit) -> None:
         self._writer = writer
         self._row = row
-        self._stop = stop
-        self._asking = Asking(stop)
+        self._hold_place = circuit.hold_place(writer.doing)
+        self._asking = Asking(circuit.stop)
 
     def list_parts(self) -> list[str]:
         return [_ONLY_PART]
@@ -120,7 +119,7 @@ class PostgresSink(FixedPartitionedSink[X, None]):
 
     def write(self, items: Iterable[X]) -> None:
         rows = [self._row(item) for item in items]
-        hold_place(self._stop, self._writer.doing)(self._asking, partial(self._writer.write, rows))
+        self._hold_place(self._asking, partial(self._writer.write, rows))
 
     def close(self) -> None:
         self._asking.close()

@@ -9,14 +9,14 @@ from typing import Any
 import structlog
 
 from sinks.postgres import PostgresSink, PostgresWriter
+from syncline.circuit import Circuit
 from syncline.model.failure import Failure
 from syncline.model.message import Message
-from syncline.stopping import Stop
 
 _log = structlog.get_logger()
 
 
-def quarantine(flow: str, dsn: str, stop: Stop) -> PostgresSink[Failure]:
+def quarantine(flow: str, dsn: str, circuit: Circuit) -> PostgresSink[Failure]:
     """A sink for failures of the flow."""
 
     def row(failure: Failure) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def quarantine(flow: str, dsn: str, stop: Stop) -> PostgresSink[Failure]:
             "fingerprint": _fingerprint(failure),
         }
 
-    return PostgresSink(PostgresWriter(dsn, "quarantine", f"syncline-{flow}-quarantine"), row, stop)
+    return PostgresSink(PostgresWriter(dsn, "quarantine", f"syncline-{flow}-quarantine"), row, circuit)
 
 
 def whole(message: Message) -> dict[str, Any]:

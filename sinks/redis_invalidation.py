@@ -4,7 +4,7 @@ Best effort, but not careless: while Redis is away the flow goes on, and what is
 is kept in the snapshot until Redis has taken it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from bytewax.operators import KeyedStream, StatefulBatchLogic
 from redis import Redis
 from redis.exceptions import AuthenticationError, ConnectionError, NoPermissionError, RedisError, TimeoutError  # noqa: A004
 
+from syncline.circuit import Circuit
 from syncline.clock import Clock, system_clock_us
 from syncline.model.decision import Applied, Decided
 from syncline.model.errors import BadCredentials, FatalError, Misconfigured, Unavailable
@@ -23,13 +24,16 @@ _log = structlog.get_logger()
 
 SNAPSHOT_FORMAT = 1
 TIMEOUT_SECONDS = 1.0
+RETRY_AFTER = timedelta(milliseconds=250)
+"""With what the circuit adds, well within the second that stale entries may outlive Redis's return."""
 KEYS_PER_COMMAND = 5_000
 
 
 class RedisInvalidation:
     """Removes keys from one Redis; thread-safe, connects at the first call."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, circuit: Circuit) -> None:
+        self._circuit = circuit
         try:
             self._client = Redis.from_url(
                 url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS
@@ -41,8 +45,11 @@ class RedisInvalidation:
         self._client.close()
 
     def remove(self, keys: Iterable[str]) -> None:
-        """Remove the keys that exist. Raises ``Unavailable`` or a ``FatalError``."""
-        names = list(keys)
+        """Remove the keys that exist. Raises ``Unavailable``, at once while the circuit is open, or a
+        ``FatalError``."""
+        self._circuit.attempt(self._remove, list(keys))
+
+    def _remove(self, names: Sequence[str]) -> None:
         try:
             for start in range(0, len(names), KEYS_PER_COMMAND):
                 self._client.unlink(*names[start : start + KEYS_PER_COMMAND])
@@ -132,7 +139,7 @@ def invalidate(
     up: KeyedStream[Decided],
     cache: RedisInvalidation,
     keys_of: KeysOf,
-    retry_after: timedelta = timedelta(seconds=1),
+    retry_after: timedelta = RETRY_AFTER,
     clock: Clock = system_clock_us,
 ) -> KeyedStream[Invalidated]:
     """Remove what each change makes stale. Redelivered changes too: the first time may have died here."""

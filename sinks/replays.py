@@ -6,13 +6,13 @@ import structlog
 
 from sinks.postgres import PostgresSink, PostgresWriter
 from sinks.quarantine import what_failed
+from syncline.circuit import Circuit
 from syncline.model.reentry import ReplayEnd
-from syncline.stopping import Stop
 
 _log = structlog.get_logger()
 
 
-def replay_ends(flow: str, dsn: str, stop: Stop) -> PostgresSink[ReplayEnd]:
+def replay_ends(flow: str, dsn: str, circuit: Circuit) -> PostgresSink[ReplayEnd]:
     """A sink for the ends of the flow's replays. Told again, they change nothing."""
 
     def row(end: ReplayEnd) -> dict[str, Any]:
@@ -23,4 +23,4 @@ def replay_ends(flow: str, dsn: str, stop: Stop) -> PostgresSink[ReplayEnd]:
         )
         return {"id": quarantine_id, "attempt": attempt, "state": end.state, **failed}
 
-    return PostgresSink(PostgresWriter(dsn, "replays", f"syncline-{flow}-replays"), row, stop)
+    return PostgresSink(PostgresWriter(dsn, "replays", f"syncline-{flow}-replays"), row, circuit)

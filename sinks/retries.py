@@ -13,11 +13,11 @@ from prometheus_client import Counter
 
 from sinks.postgres import PostgresSink, PostgresWriter
 from sinks.quarantine import what_failed, whole
+from syncline.circuit import Circuit
 from syncline.kafka import LARGEST_CARRIED_BYTES
 from syncline.model.failure import Failure
 from syncline.model.reentry import RetryEnd, RetryState
 from syncline.model.retry_schedule import wait_before_retry
-from syncline.stopping import Stop
 
 RETRIES_TOTAL = Counter(
     "syncline_retries",
@@ -27,7 +27,7 @@ RETRIES_TOTAL = Counter(
 _log = structlog.get_logger()
 
 
-def postponed_changes(flow: str, dsn: str, stop: Stop, attempts: int) -> PostgresSink[Failure]:
+def postponed_changes(flow: str, dsn: str, circuit: Circuit, attempts: int) -> PostgresSink[Failure]:
     """A sink for changes that were turned back for the first time. Told again, they change nothing."""
 
     def row(failure: Failure) -> dict[str, Any]:
@@ -40,10 +40,10 @@ def postponed_changes(flow: str, dsn: str, stop: Stop, attempts: int) -> Postgre
             "fingerprint": _fingerprint(failure),
         }
 
-    return PostgresSink(PostgresWriter(dsn, "postponed", f"syncline-{flow}-postponed"), row, stop)
+    return PostgresSink(PostgresWriter(dsn, "postponed", f"syncline-{flow}-postponed"), row, circuit)
 
 
-def retry_ends(flow: str, dsn: str, stop: Stop, attempts: int) -> PostgresSink[RetryEnd]:
+def retry_ends(flow: str, dsn: str, circuit: Circuit, attempts: int) -> PostgresSink[RetryEnd]:
     """A sink for what became of changes that came back. Told again, it changes nothing."""
 
     def row(end: RetryEnd) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def retry_ends(flow: str, dsn: str, stop: Stop, attempts: int) -> PostgresSink[R
         _log.info("retry ended", flow=flow, entry=retry_id, state=end.state)
         return {**told, "state": end.state, "turned_back": turned_back}
 
-    return PostgresSink(PostgresWriter(dsn, "retries", f"syncline-{flow}-retries"), row, stop)
+    return PostgresSink(PostgresWriter(dsn, "retries", f"syncline-{flow}-retries"), row, circuit)
 
 
 def _outlook(flow: str, failure: Failure, attempts: int, turned_back: int) -> dict[str, Any]:

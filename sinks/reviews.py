@@ -3,11 +3,11 @@
 from typing import Any
 
 from sinks.postgres import PostgresSink, PostgresWriter
+from syncline.circuit import Circuit
 from syncline.model.decision import Review
-from syncline.stopping import Stop
 
 
-def reviews(flow: str, dsn: str, stop: Stop) -> PostgresSink[Review]:
+def reviews(flow: str, dsn: str, circuit: Circuit) -> PostgresSink[Review]:
     """A sink for reviews of the flow. Each write of a document tells all of its reviews anew."""
 
     def row(review: Review) -> dict[str, Any]:
@@ -22,4 +22,4 @@ def reviews(flow: str, dsn: str, stop: Stop) -> PostgresSink[Review]:
             "document_version": review.document_version,
         }
 
-    return PostgresSink(PostgresWriter(dsn, "reviews", f"syncline-{flow}-reviews"), row, stop)
+    return PostgresSink(PostgresWriter(dsn, "reviews", f"syncline-{flow}-reviews"), row, circuit)

@@ -19,11 +19,11 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException
 
 from sources.kafka_log import KafkaLog, LogWatch, check_topic_ids
 from sources.kafka_reading import KafkaSettings, Offsets, Poller, tell
+from syncline.circuit import Circuit
 from syncline.clock import Clock, system_clock_us
 from syncline.kafka import CLIENT_LOG, typed
 from syncline.model.errors import MissingResource, RecoveryUnusable
 from syncline.model.message import Message
-from syncline.retrying import hold_place
 from syncline.room import Room
 from syncline.stopping import Stop
 
@@ -95,7 +95,7 @@ class KafkaSource(FixedPartitionedSource[Message, State]):
         self,
         settings: KafkaSettings,
         topics: Sequence[str],
-        stop: Stop,
+        circuit: Circuit,
         *,
         critical: Collection[str] = (),
         room: Room | None = None,
@@ -107,7 +107,7 @@ class KafkaSource(FixedPartitionedSource[Message, State]):
         self._topics = tuple(topics)
         self._critical = frozenset(critical)
         self._room = room or Room()
-        self._stop = stop
+        self._circuit = circuit
         self._until_end = until_end
         self._on_poll = on_poll
         self._clock = clock
@@ -142,7 +142,7 @@ class KafkaSource(FixedPartitionedSource[Message, State]):
             self._worker.watch,
             offsets,
             self._topic_ids,
-            self._stop,
+            self._circuit.stop,
             until_end=self._until_end,
         )
 
@@ -156,14 +156,14 @@ class KafkaSource(FixedPartitionedSource[Message, State]):
         check_topic_ids(state.get("topic_ids", {}), self._topic_ids)
         resumed = {topic: offset for topic, offset in state["offsets"].items() if topic in offsets}
         if resumed:
-            hold_place(self._stop, "asking Kafka where its logs begin and end")(
+            self._circuit.hold_place("asking Kafka where its logs begin and end")(
                 self._log.check_places, number, resumed
             )
         offsets.update(resumed)
 
     @cached_property
     def _topic_ids(self) -> dict[str, str]:
-        return hold_place(self._stop, "asking Kafka about its topics")(self._log.topic_ids, self._topics)
+        return self._circuit.hold_place("asking Kafka about its topics")(self._log.topic_ids, self._topics)
 
     @cached_property
     def _partition_counts(self) -> dict[str, int]:
@@ -183,12 +183,13 @@ class KafkaSource(FixedPartitionedSource[Message, State]):
                 raise typed(error.args[0], "asking Kafka about its topics") from error
             return {name: len(topics[name].partitions) for name in self._topics if name in topics}
 
+        hold_place, stop = self._circuit.hold_place("asking Kafka about its topics"), self._circuit.stop
         try:
-            known = hold_place(self._stop, "asking Kafka about its topics")(ask)
+            known = hold_place(ask)
             deadline = time.monotonic() + NEW_TOPIC_SECONDS
-            while len(known) < len(self._topics) and time.monotonic() < deadline and not self._stop.requested:
-                self._stop.wait(0.1)
-                known = hold_place(self._stop, "asking Kafka about its topics")(ask)
+            while len(known) < len(self._topics) and time.monotonic() < deadline and not stop.requested:
+                stop.wait(0.1)
+                known = hold_place(ask)
         finally:
             consumer.close()
         missing = [topic for topic in self._topics if topic not in known]

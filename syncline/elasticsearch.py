@@ -15,14 +15,23 @@ from elasticsearch import (
 )
 from elasticsearch import ConnectionError as ElasticConnectionError
 
-from syncline.model.errors import BadCredentials, FatalError, Misconfigured, MissingResource, Unavailable
+from syncline.model.errors import (
+    BadCredentials,
+    FatalError,
+    Misconfigured,
+    MissingResource,
+    Overloaded,
+    Unavailable,
+)
 
 REQUEST_TIMEOUT_SECONDS = 30
 
 FAILURES = (ApiError, TransportError)
 """What the client raises where a request fails."""
 
-OVERLOADED = frozenset({429, 502, 503, 504})
+OVERLOADED = frozenset({429, 503})
+_PROXY_FINDS_NOBODY = frozenset({502, 504})
+TO_BE_RETRIED = OVERLOADED | _PROXY_FINDS_NOBODY
 NOT_FOUND = 404
 _DENIED = frozenset({401, 403})
 _POINT_IN_TIME_EXPIRED = "search_context_missing_exception"
@@ -65,7 +74,9 @@ def raise_typed(error: ApiError | TransportError, alias: str) -> NoReturn:
     if isinstance(error, TransportError):
         raise FatalError(f"what answers at elasticsearch_url cannot be understood: {error}") from error
     if error.status_code in OVERLOADED:
-        raise Unavailable(f"Elasticsearch is overloaded: {error}") from error
+        raise Overloaded(f"Elasticsearch is overloaded: {error}") from error
+    if error.status_code in _PROXY_FINDS_NOBODY:
+        raise Unavailable(f"Elasticsearch does not answer: {error}") from error
     if error.status_code in _DENIED:
         raise BadCredentials(f"Elasticsearch denies access: {error}") from error
     if error.message == _POINT_IN_TIME_EXPIRED:

@@ -3,6 +3,7 @@
     SynclineError
     ├── TransientError            the same call may work later: hold the place, back off, try again
     │   ├── Unavailable
+    │   │   └── Overloaded
     │   └── Fenced
     ├── Postponed                 the store takes others, not this one now: the retry queue, the flow goes on
     ├── ChangeError               one change is at fault: it goes to quarantine, the flow goes on
@@ -43,6 +44,10 @@ class TransientError(SynclineError):
 
 class Unavailable(TransientError):
     """A server refused the connection, timed out, or asked for less load."""
+
+
+class Overloaded(Unavailable):
+    """A server answers, and asks for less load."""
 
 
 class Fenced(TransientError):

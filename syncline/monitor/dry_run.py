@@ -10,6 +10,7 @@ from operators.decode import Decode
 from operators.deliver import Deliver
 from operators.route import Route
 from operators.transform import Transform
+from syncline.circuit import Circuit
 from syncline.clock import Clock, system_clock_us
 from syncline.model.change import Op
 from syncline.model.decision import Conflict
@@ -78,7 +79,9 @@ class DryRun:
         self._decode = Decode(policy.topics(topic_prefix))
         self._route = Route(policy.subscription)
         self._transform = Transform(policy, clock)
-        self._decide = Decide(shape, policy.rules, Deliver(self._store, 0, Stop()), clock)
+        self._decide = Decide(
+            shape, policy.rules, Deliver(self._store, 0, Circuit("the copy", Stop())), clock
+        )
 
     def __call__(self, messages: Sequence[Message]) -> Iterator[Verdict]:
         for message in messages:

@@ -17,7 +17,7 @@ POLICIES = {"syncline.policies"} | MODEL
 TOOLS = {
     "syncline.clock",
     "syncline.stopping",
-    "syncline.retrying",
+    "syncline.circuit",
     "syncline.asking",
     "syncline.room",
 } | MODEL
@@ -36,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "syncline.room": set(),
     "syncline.statements": set(),
     "syncline.settings": MODEL,
-    "syncline.retrying": TOOLS,
+    "syncline.circuit": TOOLS,
     "syncline.asking": TOOLS,
     "syncline.health": MODEL,
     "syncline.postgres": MODEL,

@@ -16,6 +16,7 @@ from dataflows.catalog_search import NAME, build
 from sinks.elasticsearch import ElasticsearchStore
 from sources.kafka import KafkaSource
 from sources.kafka_reading import KafkaSettings
+from syncline.circuit import Circuits
 from syncline.model.message import Record
 from syncline.settings import Settings
 from syncline.stopping import Stop
@@ -146,11 +147,11 @@ def interleaved(good: list[Record], bad: list[Record]) -> Iterator[Record]:
 
 
 def run_to_the_end(own: Settings, log: Log) -> None:
-    stop = Stop()
+    circuits = Circuits(Stop())
     reading = KafkaSettings(log.bootstrap_servers, f"{own.topic_prefix}-{NAME}", 4_096, 2)
-    source = KafkaSource(reading, list(SEARCH.topics(own.topic_prefix)), stop, until_end=True)
+    source = KafkaSource(reading, list(SEARCH.topics(own.topic_prefix)), circuits.kafka, until_end=True)
     store = ElasticsearchStore(own.elasticsearch_url.get_secret_value(), own.search_alias)
-    run_main(build(own, source, store, stop), epoch_interval=timedelta(seconds=1))  # type: ignore[no-untyped-call]
+    run_main(build(own, source, store, circuits), epoch_interval=timedelta(seconds=1))  # type: ignore[no-untyped-call]
     store.close()
 
 

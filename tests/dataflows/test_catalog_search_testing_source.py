@@ -18,6 +18,7 @@ from redis import Redis
 from dataflows import catalog_search, outbox_relay
 from sinks.elasticsearch import ElasticsearchStore
 from sinks.postgres import install_sync_schema
+from syncline.circuit import Circuits
 from syncline.health import Health
 from syncline.model.document import Document
 from syncline.model.message import Message
@@ -57,7 +58,7 @@ class Servers:
 
     def flow(self, log: Sequence[Item], batch_size: int) -> Dataflow:
         source = TestingSource(log, batch_size)
-        return catalog_search.build(self.settings, source, self.store, Stop())
+        return catalog_search.build(self.settings, source, self.store, Circuits(Stop()))
 
     def with_settings(self, **changed: object) -> "Servers":
         return replace(self, settings=self.settings.model_copy(update=changed))
@@ -347,7 +348,7 @@ class TestNamesOfSteps:
         store = ElasticsearchStore(settings.elasticsearch_url.get_secret_value(), settings.search_alias)
         source: TestingSource[Message] = TestingSource([])
 
-        flow = catalog_search.build(settings, source, store, Stop())
+        flow = catalog_search.build(settings, source, store, Circuits(Stop()))
 
         store.close()
         assert flow.flow_id == "catalog_search"
@@ -364,7 +365,7 @@ class TestNamesOfSteps:
         ]
 
     def test_of_the_outbox_relay_are_frozen(self) -> None:
-        flow = outbox_relay.build(Settings(), Stop(), Health(1.0))
+        flow = outbox_relay.build(Settings(), Circuits(Stop()), Health(1.0))
 
         assert flow.flow_id == "outbox_relay"
         assert stateful_steps(flow) == ["outbox_relay.outbox", "outbox_relay.remove", "outbox_relay.confirm"]

@@ -19,6 +19,7 @@ from redis import Redis
 from dataflows import customer_profiles
 from sinks.postgres import install_sync_schema
 from sinks.postgres_documents import PostgresStore, install_profiles
+from syncline.circuit import Circuits
 from syncline.model.document import Document
 from syncline.model.message import Message
 from syncline.model.store import Write
@@ -57,7 +58,7 @@ class Servers:
 
     def flow(self, log: Sequence[Item], batch_size: int) -> Dataflow:
         source = TestingSource(log, batch_size)
-        return customer_profiles.build(self.settings, source, self.store, Stop())
+        return customer_profiles.build(self.settings, source, self.store, Circuits(Stop()))
 
     def with_settings(self, **changed: object) -> "Servers":
         return replace(self, settings=self.settings.model_copy(update=changed))
@@ -305,7 +306,7 @@ def test_the_names_of_its_steps_are_frozen() -> None:
     store = PostgresStore(settings.postgres_dsn.get_secret_value(), "tests")
     source: TestingSource[Message] = TestingSource([])
 
-    flow = customer_profiles.build(settings, source, store, Stop())
+    flow = customer_profiles.build(settings, source, store, Circuits(Stop()))
 
     assert flow.flow_id == "customer_profiles"
     assert stateful_steps(flow) == [

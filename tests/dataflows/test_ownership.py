@@ -17,6 +17,7 @@ from sinks.elasticsearch import ElasticsearchStore
 from sinks.postgres_documents import PostgresStore
 from sources.kafka import KafkaSource
 from sources.kafka_reading import KafkaSettings
+from syncline.circuit import Circuits
 from syncline.model.message import Record
 from syncline.settings import Settings
 from syncline.stopping import Stop
@@ -62,20 +63,20 @@ def quarantined(database: psycopg.Connection[Any]) -> list[tuple[str]]:
 
 def search_to_the_end(own: Settings) -> None:
     """The flow without a recovery folder: it reads the whole log."""
-    stop = Stop()
+    circuits = Circuits(Stop())
     reading = KafkaSettings(own.kafka_bootstrap_servers, f"{own.topic_prefix}-search", 4_096, 2)
-    source = KafkaSource(reading, list(SEARCH.topics(own.topic_prefix)), stop, until_end=True)
+    source = KafkaSource(reading, list(SEARCH.topics(own.topic_prefix)), circuits.kafka, until_end=True)
     with closing(ElasticsearchStore(own.elasticsearch_url.get_secret_value(), own.search_alias)) as store:
-        flow = catalog_search.build(own, source, store, stop)
+        flow = catalog_search.build(own, source, store, circuits)
         run_main(flow, epoch_interval=timedelta(seconds=1))  # type: ignore[no-untyped-call]
 
 
 def profiles_to_the_end(own: Settings) -> None:
-    stop = Stop()
+    circuits = Circuits(Stop())
     reading = KafkaSettings(own.kafka_bootstrap_servers, f"{own.topic_prefix}-profiles", 4_096, 2)
-    source = KafkaSource(reading, list(CUSTOMERS.topics(own.topic_prefix)), stop, until_end=True)
+    source = KafkaSource(reading, list(CUSTOMERS.topics(own.topic_prefix)), circuits.kafka, until_end=True)
     with closing(PostgresStore(own.postgres_dsn.get_secret_value(), "tests")) as store:
-        flow = customer_profiles.build(own, source, store, stop)
+        flow = customer_profiles.build(own, source, store, circuits)
         run_main(flow, epoch_interval=timedelta(seconds=1))  # type: ignore[no-untyped-call]
 
 

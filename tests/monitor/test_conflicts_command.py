@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from dataflows import catalog_search
 from sinks.elasticsearch import ElasticsearchStore
+from syncline.circuit import Circuits
 from syncline.console import quarantine
 from syncline.console.conflicts import app
 from syncline.model.errors import NotPossible
@@ -65,7 +66,7 @@ class Desk:
         """The flow over a log of these messages."""
         url = self.settings.elasticsearch_url.get_secret_value()
         with closing(ElasticsearchStore(url, self.settings.search_alias)) as store:
-            flow = catalog_search.build(self.settings, TestingSource(messages, 100), store, Stop())
+            flow = catalog_search.build(self.settings, TestingSource(messages, 100), store, Circuits(Stop()))
             run_main(flow)  # type: ignore[no-untyped-call]
 
     def two_prices_of_one_version(self, sku: str) -> tuple[str, Message, Message]:

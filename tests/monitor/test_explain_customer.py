@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from dataflows import customer_profiles
 from sinks.postgres_documents import PostgresStore
+from syncline.circuit import Circuits
 from syncline.console.main import app
 from syncline.model import envelope
 from syncline.model.message import Message
@@ -89,7 +90,9 @@ class Customer:
         ]
         dsn = self.settings.postgres_dsn.get_secret_value()
         with closing(PostgresStore(dsn, "test")) as store:
-            flow = customer_profiles.build(self.settings, TestingSource(messages, 100), store, Stop())
+            flow = customer_profiles.build(
+                self.settings, TestingSource(messages, 100), store, Circuits(Stop())
+            )
             run_main(flow)  # type: ignore[no-untyped-call]
 
     def freshness(self, reached: datetime) -> None:

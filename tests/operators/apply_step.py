@@ -33,7 +33,7 @@ class Bench:
         self.store = MemoryStore(refuses_666)
         self.clock = ManualClock()
         self.stop = NoWait()
-        deliver = Deliver(self.store, 1 << 20, self.stop)
+        deliver = Deliver(self.store, 1 << 20, self.stop.circuit)
         self.decide = Decide(SearchDocument(), SEARCH.rules, deliver, self.clock)
         self.window = Window(self.decide, max_changes, timedelta(milliseconds=5), self.clock)
 
@@ -45,7 +45,7 @@ class Bench:
 
     def seed(self, *parts: Part) -> None:
         """Bring parts into the store without a trace in this worker's working set."""
-        deliver = Deliver(self.store, 0, NoWait())
+        deliver = Deliver(self.store, 0, NoWait().circuit)
         do(Decide(SearchDocument(), SEARCH.rules, deliver, self.clock)(parts))
         self.store.reads.clear()
         self.store.writes.clear()

@@ -16,6 +16,7 @@ from operators.decide import Decide
 from operators.deliver import Deliver
 from operators.lanes import LaneBatch, group_by_lane, lane_of
 from operators.window import Window
+from syncline.circuit import Circuit
 from syncline.model.change import Watermark
 from syncline.model.decision import Conflict, Decided, LaneWatermark, Review
 from syncline.model.document import Document, DocumentShape, known
@@ -32,10 +33,15 @@ WINDOW_AGE_US = 5_000
 
 
 class NoWait(Stop):
-    """Lets a held place try again at once."""
+    """Lets a held place try again at once: the time of the circuit is that of its waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._now_seconds = 0.0
+        self.circuit = Circuit("the store", self, monotonic_seconds=lambda: self._now_seconds)
 
     def wait(self, seconds: float) -> None:
-        """No time passes."""
+        self._now_seconds += seconds
 
 
 class ManualClock:
@@ -184,7 +190,7 @@ class Process:
         self.position = snapshot.position
         self._states = dict(snapshot.lanes)
         self._stop = NoWait()
-        deliver = Deliver(self._store, self._working_set_bytes, self._stop)
+        deliver = Deliver(self._store, self._working_set_bytes, self._stop.circuit)
         apply = Decide(self._copy.shape, self._copy.rules, deliver, self._clock)
         max_age = timedelta(microseconds=WINDOW_AGE_US)
         self._window = Window(apply, self._window_changes, max_age, self._clock)

@@ -236,7 +236,7 @@ def test_the_copy_says_where_each_part_came_from(bench: Bench) -> None:
 
 def test_stamps_follow_the_parts_of_the_step(bench: Bench) -> None:
     times = iter([10, 20, 21, 24, 30, 40])
-    deliver = Deliver(bench.store, 0, NoWait())
+    deliver = Deliver(bench.store, 0, NoWait().circuit)
 
     decided, _ = do(Decide(SearchDocument(), SEARCH.rules, deliver, lambda: next(times))([product_part()]))
 
@@ -309,7 +309,7 @@ def test_a_conflict_is_told_once_however_often_the_write_was_turned_away(bench: 
     def write_in_between() -> None:
         if depth == [] and (row_version := next(rounds, None)) is not None:
             depth.append(row_version)
-            deliver = Deliver(bench.store, 0, NoWait())
+            deliver = Deliver(bench.store, 0, NoWait().circuit)
             do(Decide(SearchDocument(), SEARCH.rules, deliver, bench.clock)([price_part(row_version)]))
             depth.clear()
 

@@ -80,7 +80,7 @@ class TestDeliver:
         self.deliver = self.another()
 
     def another(self, working_set_bytes: int = 1_000) -> Deliver:
-        return Deliver(self.store, working_set_bytes, self.stop)
+        return Deliver(self.store, working_set_bytes, self.stop.circuit)
 
     def write(self, document_id: str, content: int, expected: Token | None = None) -> Token | None:
         body = orjson.dumps({"content": content})

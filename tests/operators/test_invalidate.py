@@ -9,10 +9,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from sinks.redis_invalidation import Invalidated, InvalidateLogic, RedisInvalidation
+from syncline.circuit import Circuits
 from syncline.model.decision import Applied, Decided, Decision, LaneWatermark, Stamps, Verdict
 from syncline.model.errors import FatalError, Unavailable
 from syncline.model.part import Part
 from syncline.policies.cache_keys import cache_keys
+from syncline.stopping import Stop
 from tests.changes import price_part, product_part
 from tests.operators.simulation import ManualClock
 
@@ -21,7 +23,7 @@ class AwayForAWhile(RedisInvalidation):
     """Is away when told so, and keeps account of what it was asked to remove."""
 
     def __init__(self) -> None:
-        super().__init__("redis://127.0.0.1:1")
+        super().__init__("redis://127.0.0.1:1", Circuits(Stop()).redis)
         self.is_away = False
         self.removed: list[set[str]] = []
 

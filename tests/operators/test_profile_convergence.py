@@ -183,7 +183,7 @@ def test_in_order_of_each_writer_every_pair_of_concurrent_values_is_told(
 def merged(*batches: Sequence[Part]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """The profiles and their open reviews after the batches, one after the other."""
     store = MemoryStore(refuses)
-    decide = Decide(SHAPE, RULES, Deliver(store, 1 << 20, NoWait()), ManualClock())
+    decide = Decide(SHAPE, RULES, Deliver(store, 1 << 20, NoWait().circuit), ManualClock())
     decided = Decided()
     for batch in batches:
         told, left = do(decide(batch))
@@ -203,7 +203,7 @@ def test_what_came_late_and_alone_is_held_against_what_comes_after() -> None:
     ]
     older, newer, rival = published(steps)
     store = MemoryStore(refuses)
-    decide = Decide(SHAPE, RULES, Deliver(store, 1 << 20, NoWait()), ManualClock())
+    decide = Decide(SHAPE, RULES, Deliver(store, 1 << 20, NoWait().circuit), ManualClock())
 
     told = [do(decide([part]))[0].conflicts for part in (newer, older, rival)]
 

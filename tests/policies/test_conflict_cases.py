@@ -32,7 +32,7 @@ class Flow:
 
     def __init__(self, shape: DocumentShape) -> None:
         self.store = MemoryStore()
-        self._decide = Decide(shape, {}, Deliver(self.store, 1 << 20, NoWait()), ManualClock())
+        self._decide = Decide(shape, {}, Deliver(self.store, 1 << 20, NoWait().circuit), ManualClock())
 
     def bring(self, parts: Iterable[Part]) -> Decided:
         decided = Decided()

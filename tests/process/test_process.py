@@ -1,4 +1,4 @@
-"""What surrounds a flow: holding a place, stopping, health, and how an error is told."""
+"""What surrounds a flow: stopping, health, and how an error is told."""
 
 import io
 import logging
@@ -28,12 +28,12 @@ from syncline.model.errors import (
     FatalError,
     Misconfigured,
     MissingResource,
+    Overloaded,
     SynclineError,
     TransientError,
     Unavailable,
 )
 from syncline.process import _excepthook, configure_logs, root_cause
-from syncline.retrying import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, hold_place
 from syncline.settings import Settings
 from syncline.stopping import Stop
 from tests.road import Road
@@ -51,69 +51,6 @@ def logs() -> Iterator[Callable[[], list[dict[str, Any]]]]:
     sys.stderr = stderr
     logging.basicConfig(handlers=before, level=level, force=True)
     structlog.reset_defaults()
-
-
-def failing(error: Exception, times: int) -> tuple[Callable[[], str], list[float]]:
-    """A call that fails so often, and when it was made."""
-    calls: list[float] = []
-
-    def call() -> str:
-        calls.append(time.monotonic())
-        if len(calls) <= times:
-            raise error
-        return "done"
-
-    return call, calls
-
-
-def test_a_call_is_tried_until_it_works() -> None:
-    call, calls = failing(Unavailable("away"), 3)
-    assert hold_place(Stop(), "asking")(call) == "done"
-    assert len(calls) == 4
-    assert calls[-1] - calls[0] < FIRST_WAIT_SECONDS * (1 + 2 + 4) + 1
-
-
-@pytest.mark.parametrize("error", [MissingResource(), ValueError("bug")])
-def test_what_is_not_transient_is_not_tried_again(error: Exception) -> None:
-    call, calls = failing(error, 1)
-    with pytest.raises(type(error)):
-        hold_place(Stop(), "asking")(call)
-    assert len(calls) == 1
-
-
-def test_waits_grow_at_random_up_to_a_bound() -> None:
-    class Recorded(Stop):
-        def __init__(self) -> None:
-            super().__init__()
-            self.waits: list[float] = []
-
-        def wait(self, seconds: float) -> None:
-            self.waits.append(seconds)
-
-    longest = [0.0] * 12
-    for _ in range(200):
-        stop = Recorded()
-        call, _ = failing(Unavailable(), 12)
-        hold_place(stop, "asking")(call)
-        longest = [max(pair) for pair in zip(longest, stop.waits, strict=True)]
-    for number, seconds in enumerate(longest):
-        bound = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**number)
-        assert bound / 2 < seconds <= bound, "evenly from 0 to the bound"
-
-
-def test_a_stop_ends_the_wait_at_once_and_raises_what_was_wrong() -> None:
-    stop = Stop()
-
-    def call() -> None:
-        if len(calls) == 3:
-            stop.request()
-        calls.append(time.monotonic())
-        raise Unavailable("away")
-
-    calls: list[float] = []
-    with pytest.raises(Unavailable, match="away"):
-        hold_place(stop, "asking")(call)
-    assert len(calls) == 4
 
 
 def test_a_wait_ends_with_its_time_or_with_a_stop() -> None:
@@ -341,8 +278,9 @@ def answered(status: int, kind: str = "an_error") -> ApiError:
         (ElasticConnectionError("refused"), Unavailable),
         (ConnectionTimeout("timed out"), Unavailable),
         (SerializationError("a page of a proxy"), FatalError),
-        (answered(429), Unavailable),
-        (answered(503), Unavailable),
+        (answered(429), Overloaded),
+        (answered(503), Overloaded),
+        (answered(502), Unavailable),
         (answered(401), BadCredentials),
         (answered(403), BadCredentials),
         (answered(404, "index_not_found_exception"), MissingResource),

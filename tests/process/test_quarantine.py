@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from dataflows.catalog_search import NAME
 from sinks.quarantine import quarantine
+from syncline.circuit import Circuits
 from syncline.console.main import app
 from syncline.model.errors import Invalid, NotPossible, Refused
 from syncline.model.failure import Failure
@@ -240,7 +241,7 @@ def test_a_hundred_failures_of_one_entity_are_one_entry(
 
 
 def put_aside(own: Settings, flow: str, *failures: Failure) -> None:
-    sink = quarantine(flow, own.postgres_dsn.get_secret_value(), Stop())
+    sink = quarantine(flow, own.postgres_dsn.get_secret_value(), Circuits(Stop()).postgres)
     sink.write(failures)
     sink.close()
 

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from sinks.conflict_audit import conflict_audit
 from sinks.postgres import STATEMENT_MAX_BYTES, PostgresWriter, _arrays, install_sync_schema
 from sinks.quarantine import quarantine
+from syncline.circuit import Circuits
 from syncline.model.decision import Conflict, ConflictKind, Side
 from syncline.model.errors import BadCredentials, MissingResource, Unavailable, Undecodable
 from syncline.model.failure import Failure
@@ -59,7 +60,7 @@ def failure(message: Message, reason: str = "value: this is not JSON") -> Failur
 
 
 def put_aside(dsn: str, *failures: Failure) -> None:
-    sink = quarantine("tests", dsn, Stop())
+    sink = quarantine("tests", dsn, Circuits(Stop()).postgres)
     sink.write(failures)
     sink.close()
 
@@ -163,7 +164,7 @@ def test_a_conflict_is_audited_once(dsn: str) -> None:
     )
     mirrored = conflict._replace(known=arrived, arrived=conflict.known, won=False)
     for _ in range(2):
-        sink = conflict_audit("tests", dsn, Stop())
+        sink = conflict_audit("tests", dsn, Circuits(Stop()).postgres)
         other = conflict._replace(won=False, kind=ConflictKind.TIMESTAMP, field="name")
         sink.write([conflict, conflict, mirrored, other])
         sink.close()
@@ -182,7 +183,7 @@ def test_a_conflict_is_audited_once(dsn: str) -> None:
 
 
 def test_the_place_is_held_until_the_server_is_back(dsn: str, road: Road) -> None:
-    sink = quarantine("tests", through(road, dsn), Stop())
+    sink = quarantine("tests", through(road, dsn), Circuits(Stop()).postgres)
     sink.write([failure(bad_message(offset=1))])
     road.close()
     writing = threading.Thread(target=sink.write, args=([failure(bad_message(b"[", 2))],))
@@ -202,19 +203,19 @@ def test_a_stop_lets_go_of_the_place(dsn: str, road: Road) -> None:
     stop = Stop()
     stop.request()
     with pytest.raises(Unavailable, match="PostgreSQL does not answer"):
-        quarantine("tests", through(road, dsn), stop).write([failure(bad_message())])
+        quarantine("tests", through(road, dsn), Circuits(stop).postgres).write([failure(bad_message())])
 
 
 def test_a_wrong_password_is_told_and_not_tried_again(dsn: str) -> None:
     with pytest.raises(BadCredentials, match="password authentication failed"):
-        quarantine("tests", conninfo.make_conninfo(dsn, password="wrong"), Stop()).write(
+        quarantine("tests", conninfo.make_conninfo(dsn, password="wrong"), Circuits(Stop()).postgres).write(
             [failure(bad_message())]
         )
 
 
 def test_a_schema_that_is_missing_is_told_and_can_be_made_twice(settings: Settings) -> None:
     with own_database(settings.postgres_dsn.get_secret_value(), "own_sinks_bare") as bare:
-        sink = quarantine("tests", bare, Stop())
+        sink = quarantine("tests", bare, Circuits(Stop()).postgres)
         with pytest.raises(MissingResource, match=r"writing to sync\.quarantine.*run: syncline setup"):
             sink.write([failure(bad_message())])
         install_sync_schema(bare)

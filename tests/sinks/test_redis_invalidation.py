@@ -8,13 +8,14 @@ import pytest
 from redis import Redis
 
 from sinks.redis_invalidation import Invalidated, InvalidateLogic, RedisInvalidation, State
+from syncline.circuit import Circuit, Circuits
 from syncline.model.decision import Applied, Decided, Decision, LaneWatermark, Stamps, Verdict
 from syncline.model.errors import BadCredentials, FatalError, Misconfigured, Unavailable
 from syncline.model.part import Part
 from syncline.policies.cache_keys import cache_keys
 from syncline.settings import Settings
+from syncline.stopping import Stop
 from tests.changes import NOON_US, price_part, product_part
-from tests.own import but
 from tests.road import Road
 
 SECOND_US = 1_000_000
@@ -47,7 +48,8 @@ def road(own: Settings) -> Iterator[Road]:
 @pytest.fixture
 def cache(own: Settings, road: Road) -> Iterator[RedisInvalidation]:
     database = own.redis_url.get_secret_value().rpartition("/")[2]
-    cache = RedisInvalidation(f"redis://{road.address}/{database}")
+    without_waits = Circuit("redis", Stop(), longest_wait_seconds=0)
+    cache = RedisInvalidation(f"redis://{road.address}/{database}", without_waits)
     yield cache
     cache.close()
 
@@ -157,16 +159,16 @@ def test_a_wrong_password_is_told(own: Settings, redis: Redis) -> None:
     redis.acl_setuser("reader", enabled=True, passwords=["+secret"], commands=["+get"], keys=["*"])
     address = own.redis_url.get_secret_value().rpartition("//")[2]
     for user in ("reader:wrong", "reader:secret", "nobody:secret"):
-        denied = RedisInvalidation(f"redis://{user}@{address}")
+        denied = RedisInvalidation(f"redis://{user}@{address}", Circuits(Stop()).redis)
         with pytest.raises(BadCredentials, match="Redis denies access"):
             denied.remove(["product:SKU-1"])
         denied.close()
     redis.acl_deluser("reader")
 
 
-def test_a_url_that_is_none_is_told(own: Settings) -> None:
+def test_a_url_that_is_none_is_told() -> None:
     with pytest.raises(Misconfigured, match="redis_url"):
-        RedisInvalidation(but(own, redis_url="localhost").redis_url.get_secret_value())
+        RedisInvalidation("localhost", Circuits(Stop()).redis)
 
 
 def test_a_snapshot_of_another_format_is_told(cache: RedisInvalidation) -> None:

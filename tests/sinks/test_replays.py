@@ -8,6 +8,7 @@ import pytest
 from sinks.postgres import install_sync_schema
 from sinks.quarantine import quarantine
 from sinks.replays import replay_ends
+from syncline.circuit import Circuits
 from syncline.model.change import ReplayOf
 from syncline.model.errors import Invalid, Undecodable
 from syncline.model.failure import Failure
@@ -64,7 +65,7 @@ def of_replay(failure: Failure, quarantine_id: int, attempt: int) -> ReplayEnd:
 
 def put_aside(dsn: str, *failures: Failure) -> int:
     """The id of the one entry that there is then."""
-    sink = quarantine(FLOW, dsn, Stop())
+    sink = quarantine(FLOW, dsn, Circuits(Stop()).postgres)
     sink.write(failures)
     sink.close()
     [(entry_id,)] = ask(dsn, "SELECT id FROM sync.quarantine")
@@ -72,7 +73,7 @@ def put_aside(dsn: str, *failures: Failure) -> int:
 
 
 def tell(dsn: str, *ends: ReplayEnd) -> None:
-    sink = replay_ends(FLOW, dsn, Stop())
+    sink = replay_ends(FLOW, dsn, Circuits(Stop()).postgres)
     sink.write(ends)
     sink.close()
 

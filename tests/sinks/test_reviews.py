@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from sinks.reviews import reviews
+from syncline.circuit import Circuits
 from syncline.model.change import EntityKey
 from syncline.model.decision import Candidate, Review
 from syncline.settings import Settings
@@ -38,7 +39,7 @@ def review(document_version: int, *, is_open: bool = True, field: str = "email",
 
 
 def tell(dsn: str, *told: Review) -> None:
-    sink = reviews("tests", dsn, Stop())
+    sink = reviews("tests", dsn, Circuits(Stop()).postgres)
     sink.write(told)
     sink.close()
 

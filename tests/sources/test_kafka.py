@@ -20,6 +20,7 @@ from structlog.testing import capture_logs
 from sources.kafka import KafkaSource, State
 from sources.kafka_log import KafkaLog
 from sources.kafka_reading import KafkaSettings
+from syncline.circuit import Circuits
 from syncline.model.errors import LogReplaced, LogTruncated, MissingResource, RecoveryUnusable
 from syncline.model.message import Message
 from syncline.stopping import Stop
@@ -56,7 +57,7 @@ def source(
     reading = KafkaSettings(
         servers or log.bootstrap_servers, f"group.{topics[0]}", batch_messages, poll_ms=50
     )
-    return KafkaSource(reading, topics, stop or Stop(), until_end=until_end, on_poll=on_poll)
+    return KafkaSource(reading, topics, Circuits(stop or Stop()).kafka, until_end=until_end, on_poll=on_poll)
 
 
 def open_all(source: KafkaSource, states: dict[str, State] | None = None) -> dict[str, Partition]:

@@ -1,0 +1,244 @@
+"""Circuit breakers: whoever asks a target that is away waits, and one at a time tries whether it is back.
+
+Source: M. Nygard, "Release It!", 2nd edition, "Circuit Breaker"; M. Brooker, "Exponential Backoff And
+Jitter", 2015. A flow that holds its place reads nothing new meanwhile: the log is the queue, and memory
+stays flat.
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from threading import Lock
+from typing import ParamSpec, TypeVar
+
+import structlog
+from prometheus_client import Counter, Gauge
+
+from syncline.clock import Clock, system_clock_us
+from syncline.model.errors import Unavailable
+from syncline.stopping import Stop
+
+FIRST_WAIT_SECONDS = 0.1
+LONGEST_WAIT_SECONDS = 10.0
+REDIS_LONGEST_WAIT_SECONDS = 0.5
+_DOUBLINGS = 20
+"""More of them lead beyond any longest wait."""
+_LOOK_SECONDS = 0.05
+"""How often those who wait for another one's probe look what came of it."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_log = structlog.get_logger()
+
+
+class CircuitState(StrEnum):
+    """``closed``: every call is made. ``open``: none is. ``half_open``: one is, the others wait."""
+
+    CLOSED = "closed"
+    HALF_OPEN = "half_open"
+    OPEN = "open"
+
+
+STATE = Gauge(
+    "syncline_circuit_state", "The circuit of a target: 0 is closed, 1 half open, 2 open.", ["target"]
+)
+OPENINGS = Counter("syncline_circuit_openings", "How often a circuit that was closed opened.", ["target"])
+_NUMBERS = {CircuitState.CLOSED: 0, CircuitState.HALF_OPEN: 1, CircuitState.OPEN: 2}
+
+
+class Circuit:
+    """What the callers of one target in this process share. Thread-safe.
+
+    ``Unavailable`` opens it. Then no call is made for a time that is drawn evenly from 0 to
+    ``0.1 s * 2**(n - 1)``, at most ``longest_wait_seconds``, where n counts failures in a row. The first
+    call after it is the probe, which closes the circuit or opens it again. Any other answer, a refusal too,
+    says that the target is there.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        stop: Stop,
+        longest_wait_seconds: float = LONGEST_WAIT_SECONDS,
+        clock: Clock = system_clock_us,
+        monotonic_seconds: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.target = target
+        self.stop = stop
+        self.state = CircuitState.CLOSED
+        self.since = datetime.fromtimestamp(clock() / 1e6, UTC)
+        """When it was closed, or ceased to be: a probe that fails does not change it."""
+        self.last_error: Unavailable | None = None
+        self.is_holding = False
+        """Whether somebody holds their place for the target."""
+        self._longest_wait_seconds = longest_wait_seconds
+        self._clock = clock
+        self._monotonic_seconds = monotonic_seconds
+        self._lock = Lock()
+        self._turn = 0
+        """Goes up with each failure, so that calls that were begun before it are known when they end."""
+        self._failures = 0
+        self._probe_at = 0.0
+        self._become(CircuitState.CLOSED)
+
+    def hold_place(self, doing: str) -> "HeldPlace":
+        """Makes a call until it is answered; ``doing`` is for the log. See :class:`HeldPlace`."""
+        return HeldPlace(self, doing)
+
+    def attempt(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Make the call, unless the circuit is open: then ``Unavailable`` is raised at once."""
+        turn = self.enter()
+        if turn is None:
+            raise self.away()
+        return self.make(turn, call, *args, **kwargs)
+
+    def failed(self, error: Unavailable) -> None:
+        """Told by whoever waits for the target in a way of their own, and holds their place meanwhile."""
+        self.is_holding = True
+        self._fail(self._turn, error)
+
+    def succeeded(self) -> None:
+        """Told by the same, when the target has answered."""
+        if self.state is not CircuitState.CLOSED:
+            self._answer(self._turn)
+
+    def enter(self, *, holding: bool = False) -> int | None:
+        """The turn of a call that may be made now, perhaps as the probe; ``None`` while none may be."""
+        with self._lock:
+            if self.state is not CircuitState.CLOSED:
+                self.is_holding |= holding
+                if self.state is CircuitState.HALF_OPEN or self._monotonic_seconds() < self._probe_at:
+                    return None
+                self._become(CircuitState.HALF_OPEN)
+            return self._turn
+
+    def make(self, turn: int, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Make the call, and draw the conclusions."""
+        try:
+            answer = call(*args, **kwargs)
+        except Unavailable as error:
+            self._fail(turn, error)
+            raise
+        except BaseException:
+            self._answer(turn)
+            raise
+        self._answer(turn)
+        return answer
+
+    def away(self) -> Unavailable:
+        return Unavailable(f"{self.target} is waited for: {self.last_error}")
+
+    @property
+    def failures(self) -> int:
+        """In a row, as far as they count: of calls under way at the same time only the first does."""
+        return self._failures
+
+    @property
+    def wait_seconds(self) -> float:
+        """Until it is worth while to look again."""
+        if self.state is CircuitState.HALF_OPEN:
+            return _LOOK_SECONDS
+        return max(0.0, self._probe_at - self._monotonic_seconds())
+
+    def _fail(self, turn: int, error: Unavailable) -> None:
+        with self._lock:
+            if turn != self._turn:
+                return
+            self._turn += 1
+            if self._failures == 0:
+                OPENINGS.labels(self.target).inc()
+                self.since = self._now()
+            self._failures += 1
+            self.last_error = error
+            bound = min(
+                self._longest_wait_seconds, FIRST_WAIT_SECONDS * 2 ** min(self._failures - 1, _DOUBLINGS)
+            )
+            self._probe_at = self._monotonic_seconds() + random.uniform(0, bound)  # noqa: S311 - no secret
+            self._become(CircuitState.OPEN)
+
+    def _answer(self, turn: int) -> None:
+        with self._lock:
+            if turn != self._turn or self._failures == 0:
+                return
+            opened_at, self.since = self.since, self._now()
+            away_seconds = round((self.since - opened_at).total_seconds(), 1)
+            self._failures = 0
+            self.is_holding = False
+            self._become(CircuitState.CLOSED)
+        _log.info("answers again", target=self.target, away_seconds=away_seconds)
+
+    def _become(self, state: CircuitState) -> None:
+        self.state = state
+        STATE.labels(self.target).set(_NUMBERS[state])
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock() / 1e6, UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldPlace:
+    """Holding the place in the log while a target is away."""
+
+    circuit: Circuit
+    doing: str
+
+    def __call__(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Make the call until it raises no ``Unavailable`` any more, or a stop is requested."""
+        circuit = self.circuit
+        while True:
+            turn = circuit.enter(holding=True)
+            if turn is None:
+                if circuit.stop.requested:
+                    raise circuit.away()
+                circuit.stop.wait(circuit.wait_seconds)
+                continue
+            try:
+                return circuit.make(turn, call, *args, **kwargs)
+            except Unavailable as error:
+                if circuit.stop.requested:
+                    raise
+                _log.warning(
+                    "holding the place",
+                    target=circuit.target,
+                    doing=self.doing,
+                    attempt=circuit.failures,
+                    error=str(error),
+                )
+
+
+class Circuits:
+    """The circuits of a process, by target: all that call the same one share its circuit."""
+
+    def __init__(self, stop: Stop) -> None:
+        self.stop = stop
+        self._circuits: dict[str, Circuit] = {}
+
+    def of(self, target: str, longest_wait_seconds: float = LONGEST_WAIT_SECONDS) -> Circuit:
+        """The circuit of the target, made where there is none; to be called while the flow is built."""
+        if target not in self._circuits:
+            self._circuits[target] = Circuit(target, self.stop, longest_wait_seconds)
+        return self._circuits[target]
+
+    @property
+    def elasticsearch(self) -> Circuit:
+        return self.of("elasticsearch")
+
+    @property
+    def postgres(self) -> Circuit:
+        return self.of("postgres")
+
+    @property
+    def kafka(self) -> Circuit:
+        return self.of("kafka")
+
+    @property
+    def redis(self) -> Circuit:
+        """Never waited for long: what is stale must leave the cache within a second of its return."""
+        return self.of("redis", REDIS_LONGEST_WAIT_SECONDS)
+
+    def __iter__(self) -> Iterator[Circuit]:
+        return iter(list(self._circuits.values()))
