@@ -40,43 +40,51 @@ CREATE UNIQUE INDEX IF NOT EXISTS outbox_seq ON outbox (seq);
 
 
 -- Writes one change, called by triggers that pin the search path. `arguments` are those that `outbox_attach` gave
--- them, `image` is the row as JSON, `columns` those that the change carries (null: all).
+-- them, `image` is the row as JSON. A delete carries the key alone.
 CREATE OR REPLACE FUNCTION outbox_append(
-    source oid, arguments text[], image jsonb, columns text[], change_type text, change_version bigint
+    source oid, arguments text[], image jsonb, change_type text, change_version bigint
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
+    is_delete CONSTANT boolean := change_type = 'deleted';
     entity text := arguments[1];
-    id_column text;
+    fields jsonb := CASE WHEN is_delete THEN '{}' ELSE image - 'version' END;
+    column_name text;
+    is_time boolean;
 BEGIN
-    FOREACH id_column IN ARRAY arguments[3:] LOOP
-        entity := entity || ':' || (image ->> id_column);
+    FOREACH column_name IN ARRAY arguments[3:] LOOP
+        entity := entity || ':' || (image ->> column_name);
+        IF is_delete THEN
+            fields := fields || jsonb_build_object(column_name, image -> column_name);
+        END IF;
+    END LOOP;
+    -- Asked at each write: a column may have been added, or changed its type, since.
+    FOR column_name, is_time IN
+        SELECT attname, atttypid = 'timestamptz'::regtype
+        FROM pg_attribute
+        WHERE attrelid = source AND attnum > 0 AND NOT attisdropped
+            AND atttypid IN ('numeric'::regtype, 'timestamptz'::regtype)
+    LOOP
+        -- As text: readers of JSON numbers round them to binary floats.
+        IF fields ->> column_name IS NOT NULL THEN
+            fields := jsonb_set(fields, ARRAY[column_name], to_jsonb(
+                CASE WHEN is_time THEN outbox_time((image ->> column_name)::timestamptz)
+                ELSE image ->> column_name END
+            ));
+        END IF;
     END LOOP;
     INSERT INTO outbox (aggregatetype, aggregateid, type, version, payload)
-    SELECT
+    VALUES (
         arguments[0],
         image ->> arguments[2],
         change_type,
         change_version,
         jsonb_build_object(
             'entity', entity,
-            'op', CASE change_type WHEN 'deleted' THEN 'delete' ELSE 'upsert' END,
+            'op', CASE WHEN is_delete THEN 'delete' ELSE 'upsert' END,
             'version', change_version,
-            'fields', jsonb_object_agg(column_name, value)
+            'fields', fields
         )
-    FROM (
-        SELECT
-            attname AS column_name,
-            CASE
-                WHEN jsonb_typeof(image -> attname) = 'null' THEN 'null'
-                -- As text: readers of JSON numbers round them to binary floats.
-                WHEN atttypid = 'numeric'::regtype THEN to_jsonb(image ->> attname)
-                WHEN atttypid = 'timestamptz'::regtype THEN to_jsonb(outbox_time((image ->> attname)::timestamptz))
-                ELSE image -> attname
-            END AS value
-        FROM pg_attribute
-        WHERE attrelid = source AND attnum > 0 AND NOT attisdropped AND attname <> 'version'
-            AND (columns IS NULL OR attname = ANY (columns))
-    ) AS carried;
+    );
 END
 $$;
 
@@ -92,7 +100,7 @@ LANGUAGE sql STABLE AS $$
 $$;
 
 
--- BEFORE INSERT, and BEFORE UPDATE of the key: no version yet.
+-- BEFORE INSERT: no version yet.
 CREATE OR REPLACE FUNCTION version_reset() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW.version := 0;
@@ -101,11 +109,22 @@ BEGIN
 END
 $$;
 
--- BEFORE UPDATE: Postgres holds the row's lock from here to the end of the transaction.
+-- BEFORE UPDATE: Postgres holds the row's lock from here to the end of the transaction. A new key has no version yet.
+-- Keys are compared here and not by a trigger's WHEN, which Postgres parses anew for each statement.
 CREATE OR REPLACE FUNCTION version_draw() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+DECLARE
+    old_row CONSTANT jsonb := to_jsonb(OLD);
+    new_row CONSTANT jsonb := to_jsonb(NEW);
+    is_rekeyed boolean := false;
+    id_column text;
 BEGIN
-    NEW.version := nextval('versions');
+    -- A table that version 0.1 attached gives no arguments, and calls this where the key stays.
+    FOREACH id_column IN ARRAY coalesce(TG_ARGV[3:], '{}') LOOP
+        -- As text, since that is what names the entity: 1.0 and 1.00 are two.
+        is_rekeyed := is_rekeyed OR old_row ->> id_column IS DISTINCT FROM new_row ->> id_column;
+    END LOOP;
+    NEW.version := CASE WHEN is_rekeyed THEN 0 ELSE nextval('versions') END;
     NEW.updated_at := clock_timestamp();
     RETURN NEW;
 END
@@ -135,14 +154,24 @@ BEGIN
 END
 $$;
 
--- AFTER UPDATE, key unchanged.
+-- AFTER UPDATE. Without a version the key is new: the old entity is gone, and the new one draws its first.
 CREATE OR REPLACE FUNCTION outbox_upsert() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
-    PERFORM outbox_append(
-        TG_RELID, TG_ARGV, to_jsonb(NEW), NULL,
-        CASE OLD.version WHEN 0 THEN 'created' ELSE 'updated' END, NEW.version
-    );
+    IF NEW.version <> 0 THEN
+        PERFORM outbox_append(
+            TG_RELID, TG_ARGV, to_jsonb(NEW),
+            CASE OLD.version WHEN 0 THEN 'created' ELSE 'updated' END, NEW.version
+        );
+        RETURN NULL;
+    END IF;
+    IF OLD.version <> 0 THEN
+        PERFORM outbox_append(TG_RELID, TG_ARGV, to_jsonb(OLD), 'deleted', OLD.version);
+    END IF;
+    EXECUTE format(
+        'UPDATE %s SET version = 0 WHERE version = 0 AND %s',
+        TG_RELID::regclass, version_key_predicate(TG_ARGV)
+    ) USING NEW;
     RETURN NULL;
 END
 $$;
@@ -152,23 +181,8 @@ CREATE OR REPLACE FUNCTION outbox_delete() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
     IF OLD.version <> 0 THEN
-        PERFORM outbox_append(TG_RELID, TG_ARGV, to_jsonb(OLD), TG_ARGV[3:], 'deleted', OLD.version);
+        PERFORM outbox_append(TG_RELID, TG_ARGV, to_jsonb(OLD), 'deleted', OLD.version);
     END IF;
-    RETURN NULL;
-END
-$$;
-
--- AFTER UPDATE of the key: the old entity is gone, and the new one draws its first version.
-CREATE OR REPLACE FUNCTION outbox_rekey() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
-BEGIN
-    IF OLD.version <> 0 THEN
-        PERFORM outbox_append(TG_RELID, TG_ARGV, to_jsonb(OLD), TG_ARGV[3:], 'deleted', OLD.version);
-    END IF;
-    EXECUTE format(
-        'UPDATE %s SET version = 0 WHERE version = 0 AND %s',
-        TG_RELID::regclass, version_key_predicate(TG_ARGV)
-    ) USING NEW;
     RETURN NULL;
 END
 $$;
@@ -192,13 +206,6 @@ CREATE OR REPLACE PROCEDURE outbox_attach(
     source regclass, entity_type text, routing_column text, id_columns text[], aggregate_type text DEFAULT NULL
 ) LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
-    -- As text and byte by byte, since the text is what names the entity: 1.0 and 1.00 are two.
-    key_changed text := (
-        SELECT string_agg(
-            format('OLD.%1$I::text COLLATE "C" IS DISTINCT FROM NEW.%1$I::text COLLATE "C"', id_column), ' OR '
-        )
-        FROM unnest(id_columns) AS id_column
-    );
     arguments text := (
         SELECT string_agg(quote_literal(argument), ', ' ORDER BY position)
         FROM unnest(
@@ -209,18 +216,19 @@ DECLARE
 BEGIN
     FOREACH definition IN ARRAY ARRAY[
         'version_reset_on_insert BEFORE INSERT ON %1$s FOR EACH ROW EXECUTE FUNCTION version_reset()',
-        'version_reset_on_rekey BEFORE UPDATE ON %1$s FOR EACH ROW WHEN (%3$s) EXECUTE FUNCTION version_reset()',
-        'version_draw BEFORE UPDATE ON %1$s FOR EACH ROW WHEN (NOT (%3$s)) EXECUTE FUNCTION version_draw()',
+        'version_draw BEFORE UPDATE ON %1$s FOR EACH ROW EXECUTE FUNCTION version_draw(%2$s)',
         'version_first AFTER INSERT ON %1$s FOR EACH ROW EXECUTE FUNCTION version_first(%2$s)',
-        'outbox_upsert AFTER UPDATE ON %1$s FOR EACH ROW WHEN (NOT (%3$s)) EXECUTE FUNCTION outbox_upsert(%2$s)',
-        'outbox_rekey AFTER UPDATE ON %1$s FOR EACH ROW WHEN (%3$s) EXECUTE FUNCTION outbox_rekey(%2$s)',
+        'outbox_upsert AFTER UPDATE ON %1$s FOR EACH ROW EXECUTE FUNCTION outbox_upsert(%2$s)',
         'outbox_delete AFTER DELETE ON %1$s FOR EACH ROW EXECUTE FUNCTION outbox_delete(%2$s)',
         'outbox_refuse_truncate BEFORE TRUNCATE ON %1$s FOR EACH STATEMENT EXECUTE FUNCTION outbox_refuse_truncate()'
     ] LOOP
-        EXECUTE format('CREATE OR REPLACE TRIGGER ' || definition, source, arguments, key_changed);
+        EXECUTE format('CREATE OR REPLACE TRIGGER ' || definition, source, arguments);
     END LOOP;
+    -- Of version 0.1.
+    EXECUTE format('DROP TRIGGER IF EXISTS version_reset_on_rekey ON %s', source);
+    EXECUTE format('DROP TRIGGER IF EXISTS outbox_rekey ON %s', source);
 END
 $$;
 
 -- Nobody but the schema's owner makes triggers of these functions; a trigger that fires needs no grant.
-REVOKE ALL ON FUNCTION version_draw, version_first, outbox_upsert, outbox_delete, outbox_rekey FROM PUBLIC;
+REVOKE ALL ON FUNCTION version_draw, version_first, outbox_upsert, outbox_delete FROM PUBLIC;
