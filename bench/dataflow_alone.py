@@ -36,6 +36,7 @@ from operators.decode import decode
 from operators.route import route
 from operators.transform import transform
 from sinks.confirmation import report_of
+from sinks.index_refresh import IndexRefresh
 from sinks.redis_invalidation import Invalidated, RedisInvalidation, invalidate
 from sinks.status import Report
 from syncline.circuit import Circuits
@@ -44,7 +45,7 @@ from syncline.model.decision import Conflict
 from syncline.model.errors import FatalError
 from syncline.model.failure import Failure
 from syncline.model.message import Message
-from syncline.policies.cache_keys import cache_keys
+from syncline.policies.cache_keys import PRODUCT_RULES
 from syncline.policies.reading import load_policies
 from syncline.policies.search_document import SearchDocument
 from syncline.process import start
@@ -82,8 +83,8 @@ def measure(_settings: Settings, sizes: Sizes, tell: Tell) -> Outcome:
 
 
 class _NoCache(RedisInvalidation):
-    def remove(self, keys: Iterable[str]) -> None:
-        list(keys)
+    def invalidate(self, names: Iterable[str]) -> None:
+        list(names)
 
 
 @dataclass(slots=True)
@@ -142,7 +143,9 @@ def flow(
         "apply", documents.oks, SearchDocument(), policy.rules, store, limits, circuits.elasticsearch
     )
     cache = _NoCache(settings.redis_url.get_secret_value(), circuits.redis)
-    invalidated = invalidate("invalidate", applied.oks, cache, cache_keys)
+    invalidated = invalidate(
+        "invalidate", applied.oks, cache, PRODUCT_RULES.stale, IndexRefresh(store.refresh)
+    )
     op.output("confirm", op.key_rm("unkey", invalidated), _End(ends.confirm))
     op.output("failed", op.merge("bad", decoded.errs, documents.errs, applied.errs), _End(ends.fail))
     op.output("conflicts", applied.conflicts, _End(ends.fail))

@@ -28,6 +28,9 @@ class NullStore:
         self.bodies.update((document_id, body) for document_id, body, _ in writes)
         return [WriteResult(Outcome.WRITTEN, Token(next(self._sequence_numbers), 1)) for _ in writes]
 
+    def refresh(self) -> None:
+        """Nobody searches."""
+
     @property
     def writes(self) -> int:
         """How many there were; to be asked once, at the end."""

@@ -77,6 +77,9 @@ class ObservedStore:
         self._observe(written=written, turned_away=len(writes) - written, bytes=size_bytes)
         return results
 
+    def refresh(self) -> None:
+        self._store.refresh()
+
 
 class _EpochWatch:
     """Times the end of an epoch: from the source's first snapshot until the source is asked to go on."""

@@ -3,6 +3,8 @@
 Run it as ``python -m bytewax.run dataflows.catalog_search -r FOLDER -s 1 -b 0``.
 """
 
+from functools import partial
+
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 from bytewax.inputs import Source
@@ -17,6 +19,7 @@ from operators.transform import transform
 from sinks.confirmation import Confirmation
 from sinks.conflict_audit import conflict_audit
 from sinks.elasticsearch import ElasticsearchStore
+from sinks.index_refresh import IndexRefresh
 from sinks.postgres import write_rows
 from sinks.quarantine import quarantine
 from sinks.redis_invalidation import RedisInvalidation, invalidate
@@ -26,7 +29,7 @@ from sinks.status import record_failure
 from syncline.circuit import Circuits
 from syncline.model.message import Message
 from syncline.model.store import Store
-from syncline.policies.cache_keys import cache_keys
+from syncline.policies.cache_keys import PRODUCT_RULES
 from syncline.policies.reading import load_policies
 from syncline.policies.reentry import reentry_topic
 from syncline.policies.search_document import SearchDocument
@@ -71,7 +74,8 @@ def build(settings: Settings, source: Source[Message], store: Store, circuits: C
         window_limits(settings),
         circuits.elasticsearch,
     )
-    invalidated = invalidate("invalidate", applied.oks, cache, cache_keys)
+    refresh = IndexRefresh(partial(circuits.elasticsearch.attempt, store.refresh))
+    invalidated = invalidate("invalidate", applied.oks, cache, PRODUCT_RULES.stale, refresh)
     op.output("confirm", op.key_rm("unkey", invalidated), Confirmation(NAME, dsn))
     conflicts = op.merge("conflicts", decoded.conflicts, applied.conflicts)
     write_rows("audit", conflicts, conflict_audit(NAME, dsn, circuits.postgres))

@@ -27,7 +27,7 @@ from sinks.status import record_failure
 from syncline.circuit import Circuits
 from syncline.model.message import Message
 from syncline.model.store import Store
-from syncline.policies.cache_keys import customer_cache_keys
+from syncline.policies.cache_keys import CUSTOMER_RULES
 from syncline.policies.customer_profile import CustomerProfile
 from syncline.policies.reading import load_policies
 from syncline.policies.reentry import reentry_topic
@@ -73,7 +73,7 @@ def build(settings: Settings, source: Source[Message], store: Store, circuits: C
         window_limits(settings),
         circuits.postgres,
     )
-    invalidated = invalidate("invalidate", applied.oks, cache, customer_cache_keys)
+    invalidated = invalidate("invalidate", applied.oks, cache, CUSTOMER_RULES.stale)
     op.output("confirm", op.key_rm("unkey", invalidated), Confirmation(NAME, dsn))
     conflicts = op.merge("conflicts", decoded.conflicts, applied.conflicts)
     write_rows("audit", conflicts, conflict_audit(NAME, dsn, circuits.postgres))

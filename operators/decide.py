@@ -15,7 +15,7 @@ from operators.resolve import Resolve
 from operators.validate import Validate, contradiction
 from syncline.clock import Clock
 from syncline.model.decision import Applied, Conflict, Decided, Decision, Review, Stamps, Verdict
-from syncline.model.document import Document, DocumentShape, known, merge, tick
+from syncline.model.document import Document, DocumentShape, known, listed, merge, tick
 from syncline.model.errors import Contradictory, Postponed, Refused, TransientError
 from syncline.model.failure import Failure
 from syncline.model.part import Part
@@ -60,6 +60,7 @@ class _Merged(NamedTuple):
     document_version: int
     conflicts: Sequence[Conflict]
     reviews: Sequence[Review]
+    listed: Mapping[str, Sequence[str]]
 
 
 @dataclass(slots=True)
@@ -147,7 +148,11 @@ class _Deciding:
                     self._take_out_refused(id_, verdicts, f"the document is no JSON: {error}")
                     continue
             merging.merged[id_] = _Merged(
-                verdicts, document["_sync"]["version"], conflicts, shape.reviews(document)
+                verdicts,
+                document["_sync"]["version"],
+                conflicts,
+                shape.reviews(document),
+                listed(shape, document, verdicts),
             )
 
     def _take_out_invalid(
@@ -195,9 +200,11 @@ class _Deciding:
         return settled
 
     def _tell(self, document_id: str, merged: _Merged, stamps: Stamps) -> None:
-        verdicts, document_version, conflicts, reviews = merged
+        verdicts, document_version, conflicts, reviews, listed_under = merged
         if verdicts:
-            self.decided.applied.append(Applied(document_id, verdicts, document_version, stamps))
+            self.decided.applied.append(
+                Applied(document_id, verdicts, document_version, stamps, listed_under)
+            )
         for verdict in verdicts:
             if verdict.conflict is not None:
                 self.decided.conflicts.append(verdict.conflict)

@@ -159,6 +159,9 @@ class ElasticsearchStore:
             self._result(written) for item in _taken_apart(_bulk, answer).items for written in item.values()
         ]
 
+    def refresh(self) -> None:
+        self.ask(self.client.indices.refresh, index=self.alias)
+
     def ask(self, request: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         """What the client answers to a request of its own; a failure is raised by class."""
         try:

@@ -82,6 +82,9 @@ class PostgresStore:
             for id_, _, _ in writes
         ]
 
+    def refresh(self) -> None:
+        """Nothing to do: a query sees what was committed before it."""
+
     def _write(self, writes: Sequence[Write]) -> list[WriteResult]:
         """Write in one statement; what is too much for one, or refused as a whole, in two."""
         if not writes:

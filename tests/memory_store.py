@@ -74,6 +74,9 @@ class MemoryStore:
     def identity(self) -> str:
         return self._name
 
+    def refresh(self) -> None:
+        """Nobody searches here."""
+
     def read(self, document_ids: Sequence[str]) -> Mapping[str, StoredDocument]:
         self.reads.append(list(document_ids))
         if self.read_faults and self.read_faults.popleft() is not Fault.NONE:

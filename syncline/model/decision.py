@@ -1,7 +1,9 @@
 """What conflict resolution said of changes, and the record of a conflict."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
 from syncline.model.change import Change, EntityKey
@@ -139,6 +141,9 @@ class Applied(NamedTuple):
     document_version: int
     """The document's clock (``_sync.version``) after the decisions."""
     stamps: Stamps
+    listed: Mapping[str, Sequence[Any]] = MappingProxyType({})
+    """By field that listings go by: what the document says, and of changes that came again what it said
+    before."""
 
 
 class LaneWatermark(NamedTuple):

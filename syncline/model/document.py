@@ -1,17 +1,18 @@
 """A document and its ``_sync`` block: what the copy itself knows of where its content came from.
 
-``_sync.version`` is a hybrid logical clock (Kulkarni et al., "Logical Physical Clocks", 2014): it grows
-with every write of the document and stays close to the wall clock, in units of 1/65,536 ms.
-``_sync.hidden`` keeps the document out of searches. ``_sync.entities`` holds, for each entity that ever
-contributed, the version that the document reflects; a deleted entity leaves its version behind. One that was
-written again while it was there also says since when it is (``first_synced_at_us``; else that is
-``synced_at_us``).
+``_sync.version`` is a hybrid logical clock (Kulkarni et al., "Logical Physical Clocks", 2014): it grows with
+every write of the document and stays close to the wall clock, in units of 1/65,536 ms. ``_sync.hidden`` keeps
+the document out of searches. ``_sync.entities`` holds, for each entity that ever contributed, the version
+that the document reflects; a deleted entity leaves its version behind. One that was written again while it
+was there also says since when it is (``first_synced_at_us``; else that is ``synced_at_us``). One that changed
+a field that listings go by says what stood there before (``formerly``, a few values, the newest first): where
+the flow dies between the write and the invalidation, only the document still knows.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from syncline.model.decision import Conflict, Known, Review
+from syncline.model.decision import Conflict, Decision, Known, Review, Verdict
 from syncline.model.part import Part
 from syncline.model.version import Version
 
@@ -20,6 +21,9 @@ Body = dict[str, Any]
 """What one entity contributes."""
 
 CLOCK_TICKS_PER_MS = 65_536
+MOST_REMEMBERED = 4
+"""Former values of a field. What the changes themselves say comes again with them; only what stood before the
+first of those that come again must be remembered."""
 
 
 class Detected(NamedTuple):
@@ -32,6 +36,11 @@ class Detected(NamedTuple):
 
 class DocumentShape(Protocol):
     """How the parts of several entities make up one document."""
+
+    @property
+    def listed_by(self) -> Sequence[str]:
+        """The fields, all of text, that listings of documents go by."""
+        ...
 
     def empty(self, document_id: str) -> Document:
         """The document before any part: its ``_sync`` block is empty and it is hidden."""
@@ -92,7 +101,34 @@ def merge(shape: DocumentShape, document: Document, part: Part, now_us: int) -> 
     replaced = shape.put(document, part)
     if before is not None and replaced is not None:
         record["first_synced_at_us"] = first_synced_at_us(before)
+    if formerly := _formerly(shape.listed_by, before or {}, replaced or {}, part.body or {}):
+        record["formerly"] = formerly
     return replaced
+
+
+def _formerly(fields: Sequence[str], before: Document, replaced: Body, body: Body) -> dict[str, list[str]]:
+    found = {}
+    for field in fields:
+        values = dict.fromkeys([replaced.get(field), *before.get("formerly", {}).get(field, ())])
+        if kept := [value for value in values if value is not None and value != body.get(field)]:
+            found[field] = kept[:MOST_REMEMBERED]
+    return found
+
+
+def listed(
+    shape: DocumentShape, document: Document, verdicts: Iterable[Verdict]
+) -> Mapping[str, Sequence[str]]:
+    """By field that listings go by: what the document says, and of changes that came again what it said
+    before."""
+    entities = document["_sync"]["entities"]
+    found = {field: [document[field]] for field in shape.listed_by if document.get(field) is not None}
+    if not shape.listed_by:
+        return found
+    for part, decision, _, _ in verdicts:
+        if decision is not Decision.APPLIED:
+            for field, values in entities.get(part.entity, {}).get("formerly", {}).items():
+                found.setdefault(field, []).extend(values)
+    return found
 
 
 def first_synced_at_us(record: Mapping[str, Any]) -> int:

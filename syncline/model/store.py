@@ -73,3 +73,7 @@ class Store(Protocol):
     def write(self, writes: Sequence[Write]) -> Sequence[WriteResult]:
         """Take each write on its own; results stand in the order of the writes. Ids are distinct."""
         ...
+
+    def refresh(self) -> None:
+        """Have searches find every write that was acknowledged before this call."""
+        ...

@@ -56,6 +56,9 @@ class DryStore:
         standing = self.read([write.document_id for write in writes])
         return [self._write(write, standing.get(write.document_id)) for write in writes]
 
+    def refresh(self) -> None:
+        """Nobody searches here."""
+
     def _write(self, write: Write, standing: StoredDocument | None) -> WriteResult:
         if (None if standing is None else standing.token) != write.expected:
             return WriteResult(Outcome.ALREADY_NEWER)

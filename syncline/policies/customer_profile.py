@@ -66,6 +66,8 @@ def resolution_body(fields: Mapping[str, Any], policy: ConflictPolicy) -> Body:
 class CustomerProfile:
     """The shape of ``profiles.customers``: one document a customer."""
 
+    listed_by = ()
+
     def __init__(self, policy: ConflictPolicy) -> None:
         self._merges = {field.name: FieldMerge(field, policy.concurrency_window) for field in policy.fields}
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from syncline.model.decision import Review
 from syncline.model.document import Body, Detected, Document, empty_sync_block
 from syncline.model.part import Part
+from syncline.policies.cache_keys import PRODUCT_RULES
 from syncline.policies.documents import DOCUMENTS
 
 _NO_CONFLICTS = Detected(())
@@ -16,6 +17,8 @@ PRODUCT_FIELDS = tuple(DOCUMENTS["catalog_search"]["product"].fields)
 
 class SearchDocument:
     """The shape of the index ``products``: one document a SKU."""
+
+    listed_by = tuple(PRODUCT_RULES.listed_by)
 
     def empty(self, document_id: str) -> Document:
         stock = {"on_hand": 0, "reserved": 0, "available": 0, "in_stock": False, "by_warehouse": {}}

@@ -22,7 +22,13 @@ TOOLS = {
     "syncline.room",
 } | MODEL
 """What any part of the data path may use: no settings, no servers."""
-SERVERS = {"syncline.postgres", "syncline.kafka", "syncline.elasticsearch", "syncline.statements"}
+SERVERS = {
+    "syncline.postgres",
+    "syncline.kafka",
+    "syncline.elasticsearch",
+    "syncline.redis_contact",
+    "syncline.statements",
+}
 """What servers are asked, and how what they answer is told by class; operators know no server."""
 DATA_PATH = {"dataflows", "sources", "operators", "sinks"} | SERVERS | POLICIES | TOOLS
 AROUND_A_FLOW = {"syncline.settings", "syncline.health", "syncline.process", "syncline.last_words"}
@@ -43,6 +49,10 @@ ALLOWED: dict[str, set[str]] = {
     "syncline.kafka": MODEL,
     "syncline.elasticsearch": MODEL,
     "syncline.last_words": MODEL,
+    "syncline.redis_contact": MODEL | {"syncline.circuit"},
+    "syncline.cache_scripts": set(),
+    # Services embed it: of Syncline it brings in as little as it can.
+    "syncline.reads": {"syncline.cache_scripts", "syncline.redis_contact"} | TOOLS,
     "syncline.process": AROUND_A_FLOW | TOOLS,
     # Stores are known to operators by the model's protocol alone.
     "operators": {"operators"} | POLICIES | TOOLS,

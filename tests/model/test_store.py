@@ -39,6 +39,9 @@ class InProfiles:
     def identity(self) -> str:
         return self.profiles.identity()
 
+    def refresh(self) -> None:
+        self.profiles.refresh()
+
     def read(self, document_ids: Sequence[str]) -> Mapping[str, StoredDocument]:
         ids = {self._profile_id(id_): id_ for id_ in document_ids}
         return {

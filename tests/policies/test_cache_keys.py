@@ -1,4 +1,5 @@
-"""A change makes stale the product's page, the price by itself, and the listings of the category."""
+"""A change makes stale the product's page, the price by itself, and the listings that the product is found
+in."""
 
 from typing import Any
 
@@ -6,39 +7,56 @@ import pytest
 
 from syncline.model.decision import Applied, Decision, Stamps, Verdict
 from syncline.model.part import Part
-from syncline.policies.cache_keys import cache_keys, customer_cache_keys
+from syncline.policies.cache_keys import CUSTOMER_RULES, PRODUCT_RULES, Stale
 from tests.changes import price_part, product_part, stock_part
 
+SEARCH = "search:products"
 
-def applied(part: Part, replaced: dict[str, Any] | None = None) -> Applied:
+
+def applied(part: Part, replaced: dict[str, Any] | None = None, *listed: str) -> Applied:
     verdict = Verdict(part, Decision.APPLIED, None, replaced)
-    return Applied(part.document_id, [verdict], 1, Stamps(0, 0, 0, 0))
+    return Applied(part.document_id, [verdict], 1, Stamps(0, 0, 0, 0), {"category": listed})
 
 
 @pytest.mark.parametrize(
-    ("part", "keys"),
+    ("part", "entries"),
     [
-        (product_part(), {"product:SKU-1", "category:kitchen"}),
-        (product_part(category=None), {"product:SKU-1"}),
+        (product_part(), {"product:SKU-1"}),
         (price_part(), {"product:SKU-1", "price:SKU-1:EUR"}),
         (price_part(2, "delete"), {"product:SKU-1", "price:SKU-1:EUR"}),
         (stock_part(), {"product:SKU-1"}),
         (stock_part(2, "delete"), {"product:SKU-1"}),
     ],
-    ids=["product", "product of no category", "price", "deleted price", "stock", "deleted stock"],
+    ids=["product", "price", "deleted price", "stock", "deleted stock"],
 )
-def test_stale_keys(part: Part, keys: set[str]) -> None:
-    assert cache_keys([applied(part)]) == keys
+def test_stale_entries(part: Part, entries: set[str]) -> None:
+    assert PRODUCT_RULES.stale([applied(part)]).entries == entries
 
 
 @pytest.mark.parametrize(
-    "part", [product_part(2, "delete"), product_part(2, category="garden")], ids=["deleted", "moved"]
+    ("document", "listings"),
+    [
+        (applied(product_part()), {"category:kitchen"}),
+        (applied(product_part(category=None)), set()),
+        (applied(price_part(), None, "kitchen"), {"category:kitchen"}),
+        (applied(stock_part(), None, "kitchen"), {"category:kitchen"}),
+        (applied(product_part(2, "delete"), {"category": "kitchen"}), {"category:kitchen"}),
+        (
+            applied(product_part(2, category="garden"), {"category": "kitchen"}, "garden"),
+            {"category:kitchen", "category:garden"},
+        ),
+        (
+            applied(product_part(2, category="garden"), None, "garden", "kitchen", "tea"),
+            {"category:kitchen", "category:garden", "category:tea"},
+        ),
+    ],
+    ids=["product", "of no category", "price", "stock", "deleted", "moved", "moved, and told again"],
 )
-def test_the_listings_that_a_product_leaves_are_stale_too(part: Part) -> None:
-    assert "category:kitchen" in cache_keys([applied(part, {"category": "kitchen"})])
+def test_stale_listings(document: Applied, listings: set[str]) -> None:
+    assert PRODUCT_RULES.stale([document]).listings == {SEARCH, *listings}
 
 
-def test_the_keys_of_all_changes_of_all_documents_are_stale() -> None:
+def test_of_all_changes_of_all_documents() -> None:
     one = Applied(
         "SKU-1",
         [
@@ -49,20 +67,16 @@ def test_the_keys_of_all_changes_of_all_documents_are_stale() -> None:
         ],
         1,
         Stamps(0, 0, 0, 0),
+        {"category": ["garden"]},
     )
 
-    assert cache_keys([one, applied(stock_part(sku="SKU-2"))]) == {
-        "product:SKU-1",
-        "category:garden",
-        "category:kitchen",
-        "category:tea",
-        "price:SKU-1:EUR",
-        "price:SKU-1:USD",
-        "product:SKU-2",
-    }
-    assert cache_keys([]) == set()
+    assert PRODUCT_RULES.stale([one, applied(stock_part(sku="SKU-2"))]) == Stale(
+        {"product:SKU-1", "price:SKU-1:EUR", "price:SKU-1:USD", "product:SKU-2"},
+        {SEARCH, "category:garden", "category:kitchen", "category:tea"},
+    )
+    assert PRODUCT_RULES.stale([]) == Stale(set(), set())
 
 
 def test_of_customers_each_profile_is_stale() -> None:
     documents = [applied(product_part(sku=sku)) for sku in ("1", "2")]
-    assert customer_cache_keys(documents) == {"customer:1", "customer:2"}
+    assert CUSTOMER_RULES.stale(documents) == Stale({"customer:1", "customer:2"}, set())

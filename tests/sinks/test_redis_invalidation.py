@@ -1,24 +1,26 @@
-"""Stale entries leave the cache; what Redis cannot take now is kept and taken later."""
+"""Stale entries are invalidated; what Redis cannot take now is kept and taken later."""
 
 import json
 from collections.abc import Iterator
-from datetime import timedelta
 
 import pytest
 from redis import Redis
 
 from sinks.redis_invalidation import Invalidated, InvalidateLogic, RedisInvalidation, State
-from syncline.circuit import Circuit, Circuits
+from syncline.circuit import Circuits
+from syncline.model.cache import SERVER
 from syncline.model.decision import Applied, Decided, Decision, LaneWatermark, Stamps, Verdict
 from syncline.model.errors import BadCredentials, FatalError, Misconfigured, Unavailable
 from syncline.model.part import Part
-from syncline.policies.cache_keys import cache_keys
+from syncline.policies.cache_keys import PRODUCT_RULES
 from syncline.settings import Settings
 from syncline.stopping import Stop
 from tests.changes import NOON_US, price_part, product_part
 from tests.road import Road
+from tests.waiting import eventually
 
 SECOND_US = 1_000_000
+RETRY_US = SECOND_US // 4
 
 
 class Now:
@@ -48,14 +50,13 @@ def road(own: Settings) -> Iterator[Road]:
 @pytest.fixture
 def cache(own: Settings, road: Road) -> Iterator[RedisInvalidation]:
     database = own.redis_url.get_secret_value().rpartition("/")[2]
-    without_waits = Circuit("redis", Stop(), longest_wait_seconds=0)
-    cache = RedisInvalidation(f"redis://{road.address}/{database}", without_waits)
+    cache = RedisInvalidation(f"redis://{road.address}/{database}", Circuits(Stop()).redis)
     yield cache
     cache.close()
 
 
 def logic(cache: RedisInvalidation, now: Now, state: State | None = None) -> InvalidateLogic:
-    return InvalidateLogic(cache, cache_keys, timedelta(seconds=1), now, state)
+    return InvalidateLogic(cache, PRODUCT_RULES.stale, None, now, state)
 
 
 def decided(part: Part) -> Decided:
@@ -78,15 +79,15 @@ def test_what_a_change_makes_stale_is_removed_and_nothing_else(
     assert not is_done
     assert told == [Invalidated(change, NOON_US) for change in changes]
     assert redis.exists("product:SKU-1", "price:SKU-1:EUR") == 0
-    assert sorted(redis.keys()) == ["price:SKU-1:USD", "product:SKU-2"]
+    assert sorted(redis.keys()) == ["price:SKU-1:USD", "product:SKU-2", SERVER]
 
 
 def test_many_keys_are_removed_whatever_their_number(redis: Redis, cache: RedisInvalidation) -> None:
     keys = [f"product:{n}" for n in range(12_001)]
     redis.mset(dict.fromkeys(keys, "stale"))
-    cache.remove(keys)
-    assert redis.dbsize() == 0
-    cache.remove([])
+    cache.invalidate(keys)
+    assert redis.keys() == [SERVER]
+    cache.invalidate([])
 
 
 def test_a_watermark_passes(cache: RedisInvalidation) -> None:
@@ -109,19 +110,20 @@ def test_while_redis_is_away_the_flow_goes_on_and_the_keys_wait(
     assert "product:SKU-1" in state["pending"]
     due = lane.notify_at()
     assert due is not None
-    assert due.timestamp() * SECOND_US == NOON_US + SECOND_US
+    assert due.timestamp() * SECOND_US == NOON_US + RETRY_US
 
     # While it waits, more changes come: they join the queue, in order, and no call is made for each.
     assert len(lane.on_batch([decided(price_part())])[0]) == 1
     assert "price:SKU-1:EUR" in lane.snapshot()["pending"]
 
-    now.us += SECOND_US
+    now.us += RETRY_US
     lane.on_notify()
     assert lane.notify_at() is not None, "still away: it is tried again"
     road.open()
-    now.us += SECOND_US
+    eventually(lambda: not cache._redis.is_away)
+    now.us += RETRY_US
     assert lane.on_notify() == ([], False)
-    assert redis.dbsize() == 0
+    assert redis.keys() == [SERVER]
     assert lane.snapshot()["pending"] == []
     assert lane.notify_at() is None
 
@@ -135,24 +137,26 @@ def test_what_waited_is_removed_by_the_next_start(redis: Redis, cache: RedisInva
     lane.on_eof()
     state = lane.snapshot()
     road.open()
+    eventually(lambda: not cache._redis.is_away)
     resumed = logic(cache, now, state)
     due = resumed.notify_at()
     assert due is not None
     assert due.timestamp() * SECOND_US <= now()
     resumed.on_notify()
-    assert redis.dbsize() == 0
+    assert redis.keys() == [SERVER]
     assert logic(cache, now, resumed.snapshot()).notify_at() is None
 
 
 def test_a_connection_that_broke_is_made_anew(redis: Redis, cache: RedisInvalidation, road: Road) -> None:
-    cache.remove(["any"])
+    cache.invalidate(["any"])
     road.close()
     with pytest.raises(Unavailable, match="Redis does not answer"):
-        cache.remove(["product:SKU-1"])
+        cache.invalidate(["product:SKU-1"])
     road.open()
+    eventually(lambda: not cache._redis.is_away)
     fill(redis, "product:SKU-1")
-    cache.remove(["product:SKU-1"])
-    assert redis.dbsize() == 0
+    cache.invalidate(["product:SKU-1"])
+    assert redis.keys() == [SERVER]
 
 
 def test_a_wrong_password_is_told(own: Settings, redis: Redis) -> None:
@@ -161,7 +165,7 @@ def test_a_wrong_password_is_told(own: Settings, redis: Redis) -> None:
     for user in ("reader:wrong", "reader:secret", "nobody:secret"):
         denied = RedisInvalidation(f"redis://{user}@{address}", Circuits(Stop()).redis)
         with pytest.raises(BadCredentials, match="Redis denies access"):
-            denied.remove(["product:SKU-1"])
+            denied.invalidate(["product:SKU-1"])
         denied.close()
     redis.acl_deluser("reader")
 

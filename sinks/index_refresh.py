@@ -1,0 +1,71 @@
+"""Refreshing a search index for what must follow that, at most once a second and in the background.
+
+Source: Elasticsearch reference, "Near real-time search": a refresh makes all that was written before it
+visible to searches. When the index refreshes by itself is not told, and an index that nobody searches does
+not; so a refresh that began after a write was acknowledged is the only one that is known to have it.
+"""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
+
+import structlog
+
+from syncline.clock import Clock, system_clock_us
+from syncline.model.errors import TransientError
+
+EVERY = timedelta(seconds=1)
+
+_log = structlog.get_logger()
+
+
+class IndexRefresh:
+    """Refreshes have numbers, in the order in which they begin. Thread-safe; begins nothing by itself."""
+
+    def __init__(self, refresh: Callable[[], None], clock: Clock = system_clock_us) -> None:
+        self._refresh = refresh
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._thread: ThreadPoolExecutor | None = None
+        self._running: Future[None] | None = None
+        self._begun = 0
+        self._begun_at_us = 0
+        self._done = 0
+
+    def next_number(self) -> int:
+        """Of the first refresh that begins after this call."""
+        with self._lock:
+            return self._begun + 1
+
+    def is_done(self, number: int) -> bool:
+        """Whether this refresh, or a later one, has ended; where it has not, one is begun if it is time to.
+
+        Raises what the refresh raised, where that is no ``TransientError``.
+        """
+        with self._lock:
+            self._look()
+            if self._done >= number:
+                return True
+            is_time = self._clock() - self._begun_at_us >= EVERY // timedelta(microseconds=1)
+            if self._running is None and is_time:
+                self._begin()
+            return False
+
+    def _look(self) -> None:
+        if self._running is None or not self._running.done():
+            return
+        error, self._running = self._running.exception(), None
+        if error is None:
+            self._done = self._begun
+        elif isinstance(error, TransientError):
+            _log.warning("the index is not refreshed; listings wait", error=str(error))
+        else:
+            raise error
+
+    def _begin(self) -> None:
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="index-refresh")
+        self._begun += 1
+        self._begun_at_us = self._clock()
+        self._running = self._thread.submit(self._refresh)
