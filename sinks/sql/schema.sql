@@ -110,7 +110,7 @@ CREATE TABLE IF NOT EXISTS sync.retries (
     UNIQUE (flow, topic, fingerprint)
 );
 CREATE INDEX IF NOT EXISTS retries_due ON sync.retries (next_attempt_at) WHERE state IN ('waiting', 'sent');
-CREATE INDEX IF NOT EXISTS retries_escalated ON sync.retries (id) WHERE state = 'escalated';
+CREATE INDEX IF NOT EXISTS retries_open ON sync.retries (state, flow) WHERE state IN ('waiting', 'sent', 'escalated');
 CREATE INDEX IF NOT EXISTS retries_by_key ON sync.retries USING hash (message_key);
 COMMENT ON COLUMN sync.retries.fingerprint IS 'digest of the entity, the version and what it says';
 COMMENT ON COLUMN sync.retries.turned_back IS 'how often a store turned it back, since it came or a person sent it again';

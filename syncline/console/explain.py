@@ -19,6 +19,7 @@ from syncline.monitor.explanation import (
     FieldExplanation,
     Finding,
     Quarantined,
+    Retrying,
     Unpublished,
 )
 from syncline.monitor.product_explanation import explain_product
@@ -170,6 +171,7 @@ def _beside(found: Explanation) -> Iterable[RenderableType]:
         ("conflicts", [(each.name, _conflict(each)) for each in found.conflicts]),
         ("reviews", [(each.name, _review(each)) for each in found.reviews]),
         ("in quarantine", [(f"entry {each.id}", _quarantined(each)) for each in found.quarantine]),
+        ("in retries", [(f"entry {each.id}", _retrying(each)) for each in found.retries]),
         ("in the outboxes", [(each.outbox, _unpublished(each)) for each in found.unpublished]),
     ):
         if rows:
@@ -219,3 +221,8 @@ def _quarantined(waiting: Quarantined) -> str:
     times = "" if waiting.count == 1 else f", seen {waiting.count} times"
     since = f"since {shown_time(waiting.first_seen)}{times}, at {waiting.position}"
     return f"{waiting.state}, {about}{version} {since}; {waiting.flow} {waiting.step}: {waiting.reason}"
+
+
+def _retrying(waiting: Retrying) -> str:
+    about = waiting.entity or "a change"
+    return f"{about} version {waiting.row_version} {waiting.told}"

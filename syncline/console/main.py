@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from syncline.console import config, conflicts, explain, policies, quarantine, shop, stack
+from syncline.console import config, conflicts, explain, policies, quarantine, retries, shop, stack
 from syncline.console.bench import bench
 from syncline.console.demo import demo
 from syncline.console.notify import notify
@@ -27,6 +27,7 @@ app.add_typer(conflicts.app, name="conflicts")
 app.add_typer(stack.app, name="stack")
 app.add_typer(shop.app, name="shop")
 app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(retries.app, name="retries")
 
 
 def main() -> None:

@@ -1,7 +1,6 @@
 """``syncline quarantine``: the changes that could not go on, and what to do about them."""
 
 from dataclasses import asdict
-from datetime import datetime
 from typing import Annotated, Any
 
 import orjson
@@ -9,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from syncline.console.entries import lines_of, moment, readable, readable_headers
 from syncline.console.tables import shortened
 from syncline.model.errors import NotPossible
 from syncline.monitor.quarantine import (
@@ -77,9 +77,8 @@ def show(entry_id: EntryId, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(orjson.dumps(_whole(entry, content), option=orjson.OPT_INDENT_2).decode())
         return
-    for name, value in _whole(entry, content).items():
-        if value is not None:
-            console.print(Text.assemble((f"{name:<16}", "bold"), _text(value)))
+    for line in lines_of(_whole(entry, content)):
+        console.print(line)
     console.print(f"Next: {_next(entry)}")
 
 
@@ -150,7 +149,7 @@ def _lines(entry: Entry) -> Text:
     times = "once" if entry.count == 1 else f"{entry.count:,} times"
     return Text.assemble(
         (f"{entry.id:>7}  {entry.entity or 'not decoded'}", "bold"),
-        f"  {entry.state}, {entry.flow} {entry.step}, {times}, last {_moment(entry.last_seen)}",
+        f"  {entry.state}, {entry.flow} {entry.step}, {times}, last {moment(entry.last_seen)}",
         f", the answer to {entry.answers}\n" if entry.answers is not None else "\n",
         f"{'':>9}{shortened(entry.reason, _LONGEST_REASON)}",
     )
@@ -159,30 +158,11 @@ def _lines(entry: Entry) -> Text:
 def _whole(entry: Entry, content: Content) -> dict[str, Any]:
     return {
         **asdict(entry),
-        "key": _readable(content.key),
-        "value": _readable(content.value),
-        "corrected_value": _readable(content.corrected_value),
-        "headers": {
-            name: None if value is None else _readable(bytes.fromhex(value))
-            for name, value in content.headers
-        },
+        "key": readable(content.key),
+        "value": readable(content.value),
+        "corrected_value": readable(content.corrected_value),
+        "headers": readable_headers(content.headers),
     }
-
-
-def _readable(raw: bytes | None) -> str | None:
-    """As text, else in hexadecimal."""
-    if raw is None:
-        return None
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return f"0x{raw.hex()}"
-
-
-def _text(value: object) -> str:
-    if isinstance(value, datetime):
-        return _moment(value)
-    return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
 def _told(change: Corrected) -> str:
@@ -202,7 +182,3 @@ def _next(entry: Entry) -> str:
     if entry.state == REPLAYING:
         return f"syncline status, to see whether {entry.flow} and outbox_relay run"
     return "syncline quarantine list"
-
-
-def _moment(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S}"

@@ -58,6 +58,7 @@ def flows_table(flows: list[FlowStatus]) -> Table:
         "last minute": [_last_minute(flow) for flow in flows],
         "latency": [_latency(flow) for flow in flows],
         "in quarantine": [f"{flow.quarantined:,}" for flow in flows],
+        "in retries": [_retries(flow) for flow in flows],
         "last error": [_last_error(flow) for flow in flows],
         "next": [Text(flow.next_command, style="bold") for flow in flows],
     }
@@ -79,6 +80,11 @@ def _waiting(flow: FlowStatus) -> str:
     if flow.uncounted_records:
         text += f" and part of {flow.uncounted_records:,} records"
     return text or "-"
+
+
+def _retries(flow: FlowStatus) -> str:
+    text = f"{flow.retrying:,}"
+    return f"{text}, and {flow.escalated:,} escalated" if flow.escalated else text
 
 
 def _last_minute(flow: FlowStatus) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -31,6 +31,7 @@ from syncline.monitor.explanation import (
     Facts,
     MappedField,
     Quarantined,
+    Retrying,
     SourceEntity,
     SourceRow,
     Unpublished,
@@ -39,7 +40,7 @@ from syncline.monitor.explanation import (
 from syncline.monitor.freshness import lowest_watermark_us
 from syncline.monitor.source_rows import ReadRow, read_rows
 from syncline.monitor.sync_records import records_of
-from syncline.monitor.waiting_changes import read_quarantined, read_unpublished
+from syncline.monitor.waiting_changes import read_quarantined, read_retrying, read_unpublished
 from syncline.policies import reentry
 from syncline.policies.customer_profile import ENTITY_TYPE, CustomerProfile, customer_body
 from syncline.policies.field_merge import RESOLUTION, Standing
@@ -67,6 +68,7 @@ def explain_customer(settings: Settings, customer_id: str) -> Explanation:
         reads = _read_rows(settings.source_dsns[OWNER], policy, customer_id)
         (looked_at,) = connection.execute("SELECT clock_timestamp()").fetchone() or (datetime.now(UTC),)
         unpublished = read_unpublished(settings.outbox_dsns([OWNER]), customer_id)
+        retries = read_retrying(connection, customer_id, FLOW)
         quarantine = read_quarantined(connection, customer_id, ROAD)
         search = Search(flow=FLOW, entities=[customer])
         conflicts, reviews = read_conflicts(connection, search), read_reviews(connection, search)
@@ -75,6 +77,7 @@ def explain_customer(settings: Settings, customer_id: str) -> Explanation:
     writers = [entity.producer for entity in policy.entities]
     records = records_of(document)
     expected = _expected(profile, customer, reads, document)
+    topics = policy.topics(settings.topic_prefix)
     return explain(
         Facts(
             document=customer,
@@ -91,7 +94,8 @@ def explain_customer(settings: Settings, customer_id: str) -> Explanation:
             source_fields=profile_fields(profile, mapped, expected) if reads or document is not None else {},
             conflicts=conflicts,
             reviews=reviews,
-            quarantine=list(_of_writers(quarantine, customer, policy.topics(settings.topic_prefix))),
+            quarantine=list(_of_writers(quarantine, customer, topics)),
+            retries=list(_of_writers(retries, customer, topics)),
             unpublished=waiting,
             fresh_until=None if reached_us is None else datetime.fromtimestamp(reached_us / 1e6, UTC),
             looked_at=in_utc(looked_at),
@@ -232,12 +236,13 @@ def _answer(review: AuditedReview | None, record: CopyRecord | None) -> SourceRo
     return None if record is None else SourceRow(record.row_version, record.committed_at)
 
 
-def _of_writers(
-    quarantine: Iterable[Quarantined], customer: EntityKey, topics: Mapping[str, EntityPolicy]
-) -> Iterator[Quarantined]:
+W = TypeVar("W", Quarantined, Retrying)
+
+
+def _of_writers(waiting: Iterable[W], customer: EntityKey, topics: Mapping[str, EntityPolicy]) -> Iterator[W]:
     """Each under the name that the document gives what its writer says."""
     slots = {topic: entity.producer for topic, entity in topics.items()}
-    for each in quarantine:
+    for each in waiting:
         slot = slots.get(each.position.rpartition("/")[0])
         named = entity_of(slot, customer.id) if slot is not None and each.entity == str(customer) else None
         yield replace(each, entity=named)

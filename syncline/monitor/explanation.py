@@ -87,6 +87,35 @@ class Quarantined:
 
 
 @dataclass(frozen=True, slots=True)
+class Retrying:
+    """A change that the store could not take for now."""
+
+    id: int
+    state: str
+    """``waiting``, ``sent`` or ``escalated``."""
+    flow: str
+    reason: str
+    entity: str | None
+    """As the document names it; ``None`` where it is of no writer that the document knows."""
+    row_version: int
+    is_delete: bool
+    position: str
+    first_seen: datetime
+    turned_back: int
+    next_attempt_at: datetime
+
+    @property
+    def told(self) -> str:
+        """Where it waits, and for what."""
+        where = f"waits in retries (entry {self.id}, turned back {self.turned_back} times"
+        if self.state == "escalated":
+            return f"{where}, escalated): {self.reason}; next: syncline retries show {self.id}"
+        if self.state == "sent":
+            return f"{where}, on its way again): {self.reason}"
+        return f"{where}, next at {self.next_attempt_at:%Y-%m-%d %H:%M:%S} UTC): {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
 class Unpublished:
     """A change that waits in an outbox."""
 
@@ -153,6 +182,7 @@ class Facts:
     conflicts: Sequence[AuditedConflict]
     reviews: Sequence[AuditedReview]
     quarantine: Sequence[Quarantined]
+    retries: Sequence[Retrying]
     unpublished: Sequence[Unpublished]
     fresh_until: datetime | None
     """All that was committed before is in the copy; ``None`` while the flow is not running."""
@@ -212,6 +242,7 @@ class Explanation:
     conflicts: tuple[AuditedConflict, ...]
     reviews: tuple[AuditedReview, ...]
     quarantine: tuple[Quarantined, ...]
+    retries: tuple[Retrying, ...]
     unpublished: tuple[Unpublished, ...]
 
     def of_field(self, path: str) -> "Explanation":
@@ -240,6 +271,7 @@ class Explanation:
             conflicts=tuple(each for each in self.conflicts if each.name in conflicts),
             reviews=tuple(each for each in self.reviews if each.name in reviews),
             quarantine=tuple(each for each in self.quarantine if each.entity in {None, *names}),
+            retries=tuple(each for each in self.retries if each.entity in {None, *names}),
             unpublished=tuple(each for each in self.unpublished if each.entity in {None, *names}),
         )
 
@@ -283,6 +315,7 @@ def explain(facts: Facts) -> Explanation:
         conflicts=tuple(facts.conflicts),
         reviews=tuple(facts.reviews),
         quarantine=tuple(facts.quarantine),
+        retries=tuple(facts.retries),
         unpublished=tuple(facts.unpublished),
     )
 
@@ -332,6 +365,7 @@ def _entity(name: str, facts: Facts) -> EntityExplanation:
         for each in facts.quarantine
         if each.entity == name
     ]
+    waiting += [f"{_version(each)} {each.told}" for each in facts.retries if each.entity == name]
     waiting += [
         f"version {each.row_version} waits in {each.outbox}"
         for each in facts.unpublished
@@ -355,10 +389,10 @@ def _entity(name: str, facts: Facts) -> EntityExplanation:
     )
 
 
-def _version(quarantined: Quarantined) -> str:
-    if quarantined.row_version is None:
+def _version(waiting: Quarantined | Retrying) -> str:
+    if waiting.row_version is None:
         return "a message"
-    return f"{'the delete of ' if quarantined.is_delete else ''}version {quarantined.row_version}"
+    return f"{'the delete of ' if waiting.is_delete else ''}version {waiting.row_version}"
 
 
 def _judge(name: str, row: SourceRow | None, record: CopyRecord | None, facts: Facts) -> tuple[Finding, str]:
@@ -396,11 +430,14 @@ def _judge_without_row(name: str, record: CopyRecord | None, facts: Facts) -> tu
     for each in facts.quarantine:
         if each.entity == name and each.is_delete and (each.row_version or 0) >= record.row_version:
             return Finding.BEHIND, f"{gone}; its delete waits in quarantine (entry {each.id})"
+    for retry in facts.retries:
+        if retry.entity == name and retry.is_delete and retry.row_version >= record.row_version:
+            return Finding.BEHIND, f"{gone}; its delete {retry.told}"
     if any(each.entity == name for each in facts.unpublished):
         return Finding.BEHIND, f"{gone}; its delete is on its way, in the outbox"
-    if facts.fresh_until is None:
-        return Finding.BEHIND, f"{gone}; {facts.flow} is not running"
-    return Finding.BEHIND, f"{gone}; if that stays, its delete was lost"
+    is_running = facts.fresh_until is not None
+    why = "if that stays, its delete was lost" if is_running else f"{facts.flow} is not running"
+    return Finding.BEHIND, f"{gone}; {why}"
 
 
 def _not_there(name: str, row: SourceRow, facts: Facts, versions: str) -> tuple[Finding, str]:
@@ -408,6 +445,9 @@ def _not_there(name: str, row: SourceRow, facts: Facts, versions: str) -> tuple[
     for each in facts.quarantine:
         if each.entity == name and each.row_version == row.version and not each.is_delete:
             return Finding.BEHIND, f"{versions}; it waits in quarantine (entry {each.id}): {each.reason}"
+    for retry in facts.retries:
+        if retry.entity == name and retry.row_version == row.version and not retry.is_delete:
+            return Finding.BEHIND, f"{versions}; it {retry.told}"
     if any(each.entity == name and each.row_version == row.version for each in facts.unpublished):
         return Finding.BEHIND, f"{versions}; it is on its way, in the outbox"
     if facts.fresh_until is None:

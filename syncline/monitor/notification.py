@@ -23,6 +23,7 @@ class Source(StrEnum):
     """The table of the schema ``sync`` that something waits in."""
 
     QUARANTINE = "quarantine"
+    RETRIES = "retries"
     REVIEWS = "reviews"
     OVERDUE_REFERENCES = "overdue_references"
     CONFLICTS = "conflicts"
@@ -30,6 +31,7 @@ class Source(StrEnum):
 
 _NOUNS = {
     Source.QUARANTINE: ("change in quarantine", "changes in quarantine"),
+    Source.RETRIES: ("change that no retry got in", "changes that no retry got in"),
     Source.REVIEWS: ("open review", "open reviews"),
     Source.OVERDUE_REFERENCES: ("overdue reference", "overdue references"),
     Source.CONFLICTS: ("conflict that the known side won", "conflicts that the known side won"),
@@ -105,6 +107,8 @@ def _section(
 def _next_command(source: Source, entity_type: str | None, topic: str | None) -> str:
     if source is Source.QUARANTINE:
         return f"syncline quarantine list {f'--entity {entity_type}' if entity_type else f'--topic {topic}'}"
+    if source is Source.RETRIES:
+        return f"syncline retries list --state escalated --entity {entity_type}"
     if source is Source.OVERDUE_REFERENCES:
         return "syncline references"
     return f"syncline conflicts list{' --open' if source is Source.REVIEWS else ''}"

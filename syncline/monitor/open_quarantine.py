@@ -1,4 +1,4 @@
-"""What waits in quarantine, as an explanation of what a copy does not show."""
+"""What waits in quarantine or in retries, as an explanation of what a copy does not show."""
 
 import json
 from collections import defaultdict

@@ -16,7 +16,7 @@ from syncline.monitor.search_fields import SearchFields
 from syncline.monitor.search_sources import SearchSources
 from syncline.monitor.source_rows import read_rows
 from syncline.monitor.sync_records import records_of
-from syncline.monitor.waiting_changes import read_quarantined, read_unpublished
+from syncline.monitor.waiting_changes import read_quarantined, read_retrying, read_unpublished
 from syncline.policies.policies import FlowPolicy
 from syncline.policies.reading import load_policies
 from syncline.postgres import connect
@@ -36,10 +36,13 @@ def explain_product(settings: Settings, sku: str) -> Explanation:
         parts, rows = _sources(settings, policy, sku)
         (looked_at,) = connection.execute("SELECT clock_timestamp()").fetchone() or (datetime.now(UTC),)
         unpublished = list(read_unpublished(settings.outbox_dsns(mapped.owners.values()), sku))
+        retries = read_retrying(connection, sku, FLOW)
         quarantine = read_quarantined(connection, sku, ROAD)
         records = records_of(document)
         waiting = [
-            entity for each in quarantine if (entity := _entity_of_this(each.entity, sku, mapped.owners))
+            entity
+            for name in (*(each.entity for each in quarantine), *(each.entity for each in retries))
+            if (entity := _entity_of_this(name, sku, mapped.owners))
         ]
         names = {
             *records,
@@ -70,6 +73,7 @@ def explain_product(settings: Settings, sku: str) -> Explanation:
             conflicts=conflicts,
             reviews=(),
             quarantine=quarantine,
+            retries=retries,
             unpublished=unpublished,
             fresh_until=None if reached_us is None else datetime.fromtimestamp(reached_us / 1e6, UTC),
             looked_at=in_utc(looked_at),

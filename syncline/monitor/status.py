@@ -54,6 +54,10 @@ class FlowStatus:
     latency_ms: dict[str, float | None]
     """Percentiles from commit to acknowledged write, of the last minute."""
     quarantined: int
+    retrying: int
+    """Changes that the store could not take for now."""
+    escalated: int
+    """Changes that no retry got in."""
     last_error: str | None
     last_error_at: datetime | None
     next_command: str
@@ -127,6 +131,7 @@ def _flow(
     latencies = read_step_latencies(connection, flow, now - LAST_MINUTE)
     whole = next((latency for latency in latencies if latency.step is END_TO_END), None)
     oldest = waiting.oldest_commit
+    retrying, escalated = _one(connection, "retries_count", flow, (0, 0))
     return FlowStatus(
         flow=flow,
         state=life.state,
@@ -143,6 +148,8 @@ def _flow(
             "p99": whole.p99_ms if whole else None,
         },
         quarantined=_one(connection, "quarantine_count", flow)[0],
+        retrying=retrying,
+        escalated=escalated,
         last_error=life.last_error,
         last_error_at=life.last_error_at,
         next_command=_next_command(flow, lives),

@@ -3,7 +3,7 @@
 The sources and the copy are read side by side in the order of their keys, so memory does not grow with
 the shop. They are read while changes are on the road, and so at slightly different moments: a key that
 differs is therefore read again on both sides, until it is equal or until no further key has become equal
-for ``settle``. What is left then differs, unless it waits in quarantine or a person decided it.
+for ``settle``. What is left then differs, unless it waits in quarantine or retries, or a person decided it.
 """
 
 import heapq
@@ -49,7 +49,7 @@ class KeyReport:
     key: str
     differences: tuple[Difference, ...]
     quarantined: tuple[str, ...]
-    """Entities of the key whose present state waits in quarantine."""
+    """Entities of the key whose present state waits in quarantine or in retries."""
 
 
 @dataclass(slots=True)
@@ -57,7 +57,7 @@ class VerificationReport:
     flow: str
     of: str
     """What there is a document of: products, customers."""
-    explanations: str = "quarantine"
+    explanations: str = "quarantine or retries"
     """What may explain a difference."""
     in_source: int = 0
     documents: int = 0
@@ -129,7 +129,7 @@ def verify_catalog_search(settings: Settings, settle: timedelta, shown: int | No
 
 
 def verify_customer_profiles(settings: Settings, settle: timedelta, shown: int | None) -> VerificationReport:
-    report = VerificationReport("customer_profiles", "customers", "quarantine or a resolution")
+    report = VerificationReport("customer_profiles", "customers", "quarantine, retries or a resolution")
     dsn = settings.postgres_dsn.get_secret_value()
     policy = load_policies(settings.policies_dir).flow("customer_profiles")
     with closing(ProfileSides(settings.source_dsns["customers"], dsn, policy.conflicts)) as sides:

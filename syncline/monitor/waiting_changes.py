@@ -1,4 +1,4 @@
-"""What waits for one document now: in quarantine, and in the outboxes."""
+"""What waits for one document now: in quarantine, in retries, and in the outboxes."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from psycopg.sql import SQL, Identifier
 from syncline.model.version import OpRank
 from syncline.monitor import sql
 from syncline.monitor.audited_conflicts import in_utc
-from syncline.monitor.explanation import Quarantined, Unpublished
+from syncline.monitor.explanation import Quarantined, Retrying, Unpublished
 from syncline.monitor.open_quarantine import claim
 from syncline.postgres import Connection, connect, raise_typed
 from syncline.statements import statement
@@ -45,6 +45,33 @@ def _quarantined(row: Sequence[Any]) -> Quarantined:
         first_seen=in_utc(first_seen),
         last_seen=in_utc(last_seen),
         count=count,
+    )
+
+
+def read_retrying(connection: Connection, key: str, flow: str) -> list[Retrying]:
+    """What waits in retries under a message key, the oldest first."""
+    parameters = {"key": key.encode(), "flow": flow}
+    try:
+        found = connection.execute(statement(sql, "retries_of_key"), parameters).fetchall()
+    except psycopg.Error as error:
+        raise_typed(error, "reading sync.retries")
+    return list(map(_retrying, found))
+
+
+def _retrying(row: Sequence[Any]) -> Retrying:
+    id_, state, flow, reason, entity, version, position, first_seen, turned_back, next_attempt_at = row
+    return Retrying(
+        id=id_,
+        state=state,
+        flow=flow,
+        reason=reason,
+        entity=entity,
+        row_version=version[1],
+        is_delete=version[2] == OpRank.DELETE,
+        position=position,
+        first_seen=in_utc(first_seen),
+        turned_back=turned_back,
+        next_attempt_at=in_utc(next_attempt_at),
     )
 
 

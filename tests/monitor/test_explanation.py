@@ -57,6 +57,7 @@ def facts(**changed: Any) -> Facts:  # noqa: ANN401 - any of the fields
         conflicts=(),
         reviews=(),
         quarantine=(),
+        retries=(),
         unpublished=(),
         fresh_until=NOON + timedelta(seconds=1),
         looked_at=NOON + timedelta(seconds=2),

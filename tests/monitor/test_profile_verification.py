@@ -130,7 +130,7 @@ def test_what_waits_in_quarantine_explains(customers: Customers, shop: Shop, own
     customers.run("UPDATE sync.quarantine SET state = 'open'")
     report = check(own)
     assert report.summary == (
-        "verified: 0 of 1 documents equal their sources; 1 explained by quarantine or a resolution"
+        "verified: 0 of 1 documents equal their sources; 1 explained by quarantine, retries or a resolution"
     )
     assert report.explained_keys[0].quarantined == (f"customer:{ANN}",)
 

@@ -7,16 +7,17 @@ from typing import Any
 import orjson
 import pytest
 
+from operators import retries
 from operators.decode import Decode, Reentries
 from operators.replays import ends_of
 from operators.transform import Transform
-from syncline.model.change import Change, EntityKey, ReplayOf, Watermark
+from syncline.model.change import Change, EntityKey, ReplayOf, RetryOf, Watermark
 from syncline.model.decision import Applied, Decided, Decision, Stamps, Verdict
 from syncline.model.errors import Undecodable
 from syncline.model.failure import Failure
 from syncline.model.message import Message
 from syncline.model.part import Part
-from syncline.model.reentry import RESOLUTION_PRODUCER, ReplayEnd, ReplayState
+from syncline.model.reentry import RESOLUTION_PRODUCER, ReplayEnd, ReplayState, RetryEnd, RetryState
 from syncline.model.version import Version
 from syncline.policies.reading import load_policies
 from syncline.policies.reentry import reentry_topic
@@ -56,6 +57,25 @@ def replay(original: Message = PRICE, **members: object) -> dict[str, Any]:
         "by": "ann",
         "why": None,
         "version": 12,
+        **members,
+    }
+
+
+def retry(original: Message, **members: object) -> dict[str, Any]:
+    return {
+        "kind": "retry",
+        "flow": "catalog_search",
+        "retry_id": 4,
+        "turned_back": 2,
+        "topic": original.topic,
+        "partition": original.partition,
+        "offset": original.offset,
+        "appended_at_us": original.appended_at_us,
+        "key": None if original.key is None else original.key.hex(),
+        "value": None if original.value is None else original.value.hex(),
+        "headers": [[name, None if value is None else value.hex()] for name, value in original.headers],
+        "by": "syncline",
+        "version": 13,
         **members,
     }
 
@@ -102,6 +122,81 @@ def test_a_replay_without_an_id_of_its_own_is_named_by_its_place_in_the_log() ->
     assert isinstance(change, Change)
     assert change.event_id == f"{REENTRY}/1@7"
     assert change.commit_time_is_estimated
+
+
+def test_a_retry_is_the_change_that_it_was_at_its_place_in_the_log() -> None:
+    (original,) = decode([PRICE])
+
+    (change,) = decode([reentry(retry(PRICE))])
+
+    assert isinstance(original, Change)
+    received = PRICE._replace(received_at_us=LATER_US)
+    assert change == original._replace(message=received, retry_of=RetryOf(4, 13, 2))
+
+
+def test_a_retry_of_a_replay_is_both() -> None:
+    corrected = reentry(replay(correction=2))
+    (original,) = decode([corrected])
+
+    (change,) = decode([reentry(retry(corrected))])
+
+    assert isinstance(original, Change)
+    assert change == original._replace(retry_of=RetryOf(4, 13, 2))
+    assert change.replay_of == ReplayOf(3, 12)
+
+
+def test_a_retry_of_a_resolution_is_that_resolution() -> None:
+    answers = Decode(
+        load_policies().flow("customer_profiles").topics(TOPIC_PREFIX),
+        Reentries(REENTRY, "customer_profiles"),
+    )
+    answer = reentry(resolution(flow="customer_profiles"), key=b"c-1")
+    (original,) = answers([answer])
+
+    (change,) = answers([reentry(retry(answer, flow="customer_profiles"))])
+
+    assert isinstance(original, Change)
+    assert change == original._replace(retry_of=RetryOf(4, 13, 2))
+
+
+def test_a_retry_for_another_flow_is_skipped() -> None:
+    assert decode([reentry(retry(PRICE, flow="customer_profiles"))]) == []
+
+
+def test_a_retry_that_is_understood_no_longer_says_of_which_entry() -> None:
+    broken = PRICE._replace(value=b"{")
+
+    (failure,) = decode([reentry(retry(broken))])
+
+    assert isinstance(failure, Failure)
+    assert failure.message == broken._replace(received_at_us=LATER_US)
+    assert failure.retry_of == RetryOf(4, 13, 2)
+
+
+def test_a_change_that_came_back_keeps_its_entry_through_a_snapshot() -> None:
+    (change,) = decode([reentry(retry(PRICE))])
+    assert isinstance(change, Change)
+    assert Change.from_plain(change.to_plain()) == change
+    assert b"RetryOf" not in pickle.dumps(change.to_plain())
+
+
+@pytest.mark.parametrize(
+    ("decision", "state"),
+    [
+        (Decision.APPLIED, RetryState.DONE),
+        (Decision.DUPLICATE, RetryState.DONE),
+        (Decision.SUPERSEDED, RetryState.OVERTAKEN),
+        (Decision.REJECTED, RetryState.OVERTAKEN),
+    ],
+)
+def test_what_became_of_a_retry_is_told_of_it_alone(decision: Decision, state: RetryState) -> None:
+    changes = decode([PRICE, reentry(retry(PRICE))])
+    parts = Transform(SEARCH, lambda: NOON_US)([change for change in changes if isinstance(change, Change)])
+    verdicts = [Verdict(part, decision) for part in parts if isinstance(part, Part)]
+    decided = Decided([Applied("SKU-1", verdicts, 1, Stamps(0, 0, 0, 0))])
+
+    assert list(retries.ends_of(decided)) == [RetryEnd(RetryOf(4, 13, 2), state)]
+    assert list(ends_of(decided)) == []
 
 
 def test_what_is_for_another_flow_is_skipped_and_watermarks_are_not() -> None:

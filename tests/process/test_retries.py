@@ -7,9 +7,15 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
+import orjson
 import psycopg
 import pytest
+from typer.testing import CliRunner
 
+from syncline.console.main import app
+from syncline.model.errors import NotPossible
+from syncline.monitor.status import read_status
+from syncline.monitor.verification import verify
 from syncline.settings import Settings
 from tests.own import own_settings
 from tests.process.running import Flow, Running
@@ -49,6 +55,22 @@ def database(own: Settings) -> Iterator[Database]:
     with Database(own.postgres_dsn.get_secret_value()) as database:
         database._admin.execute("TRUNCATE sync.retries, sync.quarantine")
         yield database
+
+
+@pytest.fixture
+def command(own: Settings, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """``syncline ...``, and what it said."""
+    for name, value in own.as_environment().items():
+        monkeypatch.setenv(name, value)
+
+    def run(*arguments: object) -> str:
+        result = CliRunner().invoke(app, [*map(str, arguments)])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    return run
 
 
 def write(database: Database, customer: str, name: str) -> None:
@@ -138,6 +160,61 @@ def test_a_newer_version_overtakes_what_waits(profiles: Flow, database: Database
     database._admin.execute("UPDATE sync.retries SET next_attempt_at = now()")
     become(database, ann, "overtaken")
     arrives(database, ann, "Annie")
+
+
+def test_what_no_retry_gets_in_is_escalated_and_a_person_sends_it_again(
+    own: Settings, running: Running, profiles: Flow, database: Database, command: Command
+) -> None:
+    profiles.end(signal.SIGTERM)
+    impatient = running.start("customer_profiles", retry_attempts=1)
+    ann, bob = new_customer(database, "Ann"), new_customer(database, "Bob")
+    with locked(database, ann), locked(database, bob):
+        write(database, ann, "Anna")
+        write(database, bob, "Rob")
+        become(database, ann, "escalated")
+        become(database, bob, "escalated")
+        [entry] = orjson.loads(command("retries", "list", "--entity", f"customer:{ann}", "--json"))
+        assert (entry["state"], entry["turned_back"], entry["flow"]) == ("escalated", 2, "customer_profiles")
+        assert f"customer:{ann}" in command("retries", "list", "--state", "escalated")
+        whole = command("retries", "show", entry["id"])
+        assert "Anna" in whole
+        assert "lock timeout" in whole
+        explained = command("explain", "customer", ann)
+        assert f"waits in retries (entry {entry['id']}, turned back 2 times, escalated)" in explained
+        [status] = [flow for flow in read_status(own).flows if flow.flow == "customer_profiles"]
+        assert (status.retrying, status.escalated) == (0, 2)
+        report = verify("customer_profiles", own)
+        assert (report.differing, report.explained) == (0, 2)
+    command("retries", "retry", entry["id"], *BY)
+    arrives(database, ann, "Anna")
+    become(database, ann, "done")
+    [(entry_of_bob,)] = database.ask("SELECT id FROM sync.retries WHERE entity_id = %s", (bob,))
+    assert "1 are due now" in command("retries", "retry", "--all", "--entity", f"customer:{bob}", *BY)
+    become(database, bob, "done")
+    with pytest.raises(NotPossible, match=f"entry {entry_of_bob} is done already"):
+        command("retries", "retry", entry_of_bob, *BY)
+    assert "Nothing is there" in command("retries", "list")
+    impatient.end(signal.SIGTERM)
+    running.start("customer_profiles")
+
+
+def test_what_is_discarded_does_not_come_back(profiles: Flow, database: Database, command: Command) -> None:
+    ann = new_customer(database, "Ann")
+    with locked(database, ann):
+        write(database, ann, "Anna")
+        wait(database, ann)
+        put_off = "UPDATE sync.retries SET next_attempt_at = now() + interval '1 hour' RETURNING id"
+        [(entry,)] = database.ask(put_off)
+        command("retries", "discard", entry, *BY, "--why", "a test")
+    write(database, ann, "Annie")
+    arrives(database, ann, "Annie")
+    become(database, ann, "discarded")
+    with pytest.raises(NotPossible, match="is discarded already by ann: a test"):
+        command("retries", "retry", entry, *BY)
+    with pytest.raises(NotPossible, match="give an ID, or --all"):
+        command("retries", "retry", *BY)
+    with pytest.raises(NotPossible, match="there is no entry 0"):
+        command("retries", "show", 0)
 
 
 def test_kills_of_flow_and_relay_lose_nothing(

@@ -27,6 +27,8 @@ DELETE FROM sync.overdue_references WHERE flow = %(flow)s AND seen_at < to_times
 WITH unsettled AS (
     SELECT 'quarantine' AS source, id AS row_id FROM sync.quarantine WHERE state = 'open'
     UNION ALL
+    SELECT 'retries', id FROM sync.retries WHERE state = 'escalated'
+    UNION ALL
     SELECT 'reviews', id FROM sync.reviews WHERE state = 'open'
     UNION ALL
     SELECT 'overdue_references', id FROM sync.overdue_references
@@ -49,6 +51,10 @@ WITH waiting AS (
         error AS kind, NULL AS field, reason
     FROM sync.quarantine
     WHERE state = 'open'
+    UNION ALL
+    SELECT 'retries', id, entity_type, entity_id, NULL, error, '', reason
+    FROM sync.retries
+    WHERE state = 'escalated'
     UNION ALL
     SELECT 'reviews', id, entity_type, entity_id, NULL, 'concurrent values', field, NULL
     FROM sync.reviews
