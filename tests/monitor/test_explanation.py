@@ -14,6 +14,7 @@ from syncline.monitor.explanation import (
     Facts,
     Finding,
     Quarantined,
+    Retrying,
     SourceEntity,
     SourceRow,
     Unpublished,
@@ -95,6 +96,10 @@ def quarantined(version: int, *, is_delete: bool = False, entity: str = PRICE) -
     )
 
 
+def retrying(version: int, state: str = "waiting", *, is_delete: bool = False) -> Retrying:
+    return Retrying(4, state, "catalog_search", "locked", PRICE, version, is_delete, "t/0@2", NOON, 3, NOON)
+
+
 def test_what_the_source_says_is_equal() -> None:
     explanation = explain(facts())
     assert (explanation.finding, explanation.because) == (Finding.EQUAL, "")
@@ -143,6 +148,24 @@ RESTORED = "was the source restored to an earlier point? Then raise its generati
             with_price_row(NEWER, quarantine=[quarantined(8)], fresh_until=LATER + timedelta(1)),
             Finding.DIFFERENT,
             PAST,
+        ),
+        (
+            with_price_row(NEWER, retries=[retrying(8), retrying(9)], fresh_until=LATER + timedelta(1)),
+            Finding.BEHIND,
+            f"{VERSIONS}; it waits in retries (entry 4, turned back 3 times, next at 2026-01-01 12:00:00 UTC):"
+            " locked",
+        ),
+        (
+            with_price_row(NEWER, retries=[retrying(9, "escalated")], fresh_until=LATER + timedelta(1)),
+            Finding.BEHIND,
+            f"{VERSIONS}; it waits in retries (entry 4, turned back 3 times, escalated): locked;"
+            " next: syncline retries show 4",
+        ),
+        (
+            with_price_row(None, retries=[retrying(7, "sent", is_delete=True)]),
+            Finding.BEHIND,
+            "the source has no such row any more; its delete waits in retries"
+            " (entry 4, turned back 3 times, on its way again): locked",
         ),
         (
             with_price_row(NEWER, unpublished=[Unpublished("pricing.outbox", "e", "price", PRICE, 9, LATER)]),

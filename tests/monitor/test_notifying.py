@@ -215,6 +215,19 @@ def test_what_is_opened_again_is_news(start: Start, room: WaitingRoom, hook: Web
     assert len(hook.messages) == 2
 
 
+def test_a_change_that_no_retry_got_in_is_told_and_one_that_waits_is_not(
+    start: Start, room: WaitingRoom, hook: Webhook
+) -> None:
+    room.retry("EUR:SKU-1", "escalated")
+    for number, state in enumerate(("waiting", "sent", "done", "overtaken", "quarantined", "discarded")):
+        room.retry(f"USD:SKU-{number}", state)
+    start({"pricing": [hook.address]}).round(Stop())
+    [message] = hook.messages
+    assert message["title"] == "Syncline: 1 change that no retry got in"
+    assert "EUR:SKU-1 (lock timeout)" in message["message"]
+    assert "syncline retries list --state escalated --entity price" in message["message"]
+
+
 def test_two_processes_never_tell_the_same(
     start: Start, dsn: str, room: WaitingRoom, hook: Webhook, time: Time
 ) -> None:

@@ -22,7 +22,7 @@ class WaitingRoom:
     def empty(self) -> None:
         self.connection.execute(
             """
-            TRUNCATE sync.quarantine, sync.reviews, sync.conflicts, sync.overdue_references,
+            TRUNCATE sync.quarantine, sync.retries, sync.reviews, sync.conflicts, sync.overdue_references,
                 sync.notification_targets, sync.told
             """
         )
@@ -50,6 +50,20 @@ class WaitingRoom:
                 generate_series(there + 1, there + %(count)s) AS number
             """,
             {"reason": reason, "entity_type": entity_type, "topic": topic, "count": count},
+        )
+
+    def retry(self, entity_id: str, state: str) -> None:
+        self.connection.execute(
+            """
+            INSERT INTO sync.retries (
+                flow, step, state, error, reason, entity_type, entity_id, version, turned_back, next_attempt_at,
+                topic, partition, "offset", appended_at_us, headers, fingerprint
+            ) VALUES (
+                'catalog_search', 'apply', %s, 'Postponed', 'lock timeout', 'price', %s, '[1, 1, 0, 0]', 11,
+                now(), 'shop.pricing.price', 0, 1, 0, '[]', gen_random_uuid()::text::bytea
+            )
+            """,
+            (state, entity_id),
         )
 
     def review(self, entity_id: str) -> None:
