@@ -111,6 +111,7 @@ LATER = NOON + timedelta(seconds=3)
 NEWER = SourceRow(9, LATER)
 VERSIONS = "the source has version 9, the copy 7"
 PAST = f"{VERSIONS}, although catalog_search is past its commit"
+IN_RETRIES = "waits in retries (entry 4, turned back 3 times"
 RESTORED = "was the source restored to an earlier point? Then raise its generation and read it again"
 
 
@@ -152,20 +153,17 @@ RESTORED = "was the source restored to an earlier point? Then raise its generati
         (
             with_price_row(NEWER, retries=[retrying(8), retrying(9)], fresh_until=LATER + timedelta(1)),
             Finding.BEHIND,
-            f"{VERSIONS}; it waits in retries (entry 4, turned back 3 times, next at 2026-01-01 12:00:00 UTC):"
-            " locked",
+            f"{VERSIONS}; it {IN_RETRIES}, next at 2026-01-01 12:00:00 UTC): locked",
         ),
         (
             with_price_row(NEWER, retries=[retrying(9, "escalated")], fresh_until=LATER + timedelta(1)),
             Finding.BEHIND,
-            f"{VERSIONS}; it waits in retries (entry 4, turned back 3 times, escalated): locked;"
-            " next: syncline retries show 4",
+            f"{VERSIONS}; it {IN_RETRIES}, escalated): locked; next: syncline retries show 4",
         ),
         (
             with_price_row(None, retries=[retrying(7, "sent", is_delete=True)]),
             Finding.BEHIND,
-            "the source has no such row any more; its delete waits in retries"
-            " (entry 4, turned back 3 times, on its way again): locked",
+            f"the source has no such row any more; its delete {IN_RETRIES}, on its way again): locked",
         ),
         (
             with_price_row(NEWER, unpublished=[Unpublished("pricing.outbox", "e", "price", PRICE, 9, LATER)]),

@@ -56,8 +56,8 @@ class WaitingRoom:
         self.connection.execute(
             """
             INSERT INTO sync.retries (
-                flow, step, state, error, reason, entity_type, entity_id, version, turned_back, next_attempt_at,
-                topic, partition, "offset", appended_at_us, headers, fingerprint
+                flow, step, state, error, reason, entity_type, entity_id, version, turned_back,
+                next_attempt_at, topic, partition, "offset", appended_at_us, headers, fingerprint
             ) VALUES (
                 'catalog_search', 'apply', %s, 'Postponed', 'lock timeout', 'price', %s, '[1, 1, 0, 0]', 11,
                 now(), 'shop.pricing.price', 0, 1, 0, '[]', gen_random_uuid()::text::bytea

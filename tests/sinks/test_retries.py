@@ -7,6 +7,7 @@ import pytest
 
 from sinks import retries
 from sinks.retries import postponed_changes, retry_ends
+from syncline.circuit import Circuits
 from syncline.model.change import RetryOf
 from syncline.model.errors import Postponed, Refused
 from syncline.model.failure import Failure
@@ -43,13 +44,13 @@ def locked_price(version: int, amount: str = "1") -> Failure:
 
 
 def postpone(dsn: str, *failures: Failure, attempts: int = ATTEMPTS) -> None:
-    sink = postponed_changes(FLOW, dsn, Stop(), attempts)
+    sink = postponed_changes(FLOW, dsn, Circuits(Stop()).postgres, attempts)
     sink.write(failures)
     sink.close()
 
 
 def tell(dsn: str, *ends: RetryEnd) -> None:
-    sink = retry_ends(FLOW, dsn, Stop(), ATTEMPTS)
+    sink = retry_ends(FLOW, dsn, Circuits(Stop()).postgres, ATTEMPTS)
     sink.write(ends)
     sink.close()
 
