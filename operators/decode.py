@@ -13,7 +13,7 @@ from operators.unwrap import change_payload, unwrap
 from syncline.model import envelope
 from syncline.model.change import Change, EntityKey, Op, ReplayOf, RetryOf, Watermark, content_hash
 from syncline.model.decision import Conflict, ConflictKind, Side
-from syncline.model.errors import NotOwner, Undecodable
+from syncline.model.errors import NotOwner, Poison, Undecodable
 from syncline.model.failure import Failure
 from syncline.model.message import Message
 from syncline.model.reentry import RESOLUTION_PRODUCER, Replay, Resolution, Retry
@@ -59,6 +59,8 @@ class Decode:
         return [item for item in decoded if item is not None]
 
     def _decode(self, message: Message) -> Change | Watermark | Failure | None:
+        if message.poison is not None:
+            return self._isolated(message, Poison(f"the flow died of it: {message.poison}"))
         try:
             headers = dict(message.headers)
             if envelope.WATERMARK_US in headers:
@@ -84,6 +86,16 @@ class Decode:
         if isinstance(reentry, Retry):
             return self._retried(message, reentry)
         return self._resolved(message, reentry)
+
+    def _isolated(self, message: Message, error: Poison) -> Failure | None:
+        """What killed the flow is not looked into, but for the wrapping that says whose it is."""
+        if self._reentries is None or message.topic != self._reentries.topic:
+            return Failure("isolate", message, error)
+        reentry = unwrap(message)
+        if not isinstance(reentry, Replay) or reentry.quarantine_id is None:
+            return Failure("isolate", message, error)
+        replay_of = ReplayOf(reentry.quarantine_id, reentry.version)
+        return Failure("isolate", message, error, undecoded_replay_of=replay_of)
 
     def _replayed(self, message: Message, replay: Replay) -> Change | Failure:
         """The original as if it had come where it came first, but for its place in the log."""

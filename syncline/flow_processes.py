@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from syncline import last_words
+from syncline.isolation import forget_journal
 from syncline.model.errors import Misconfigured
 from syncline.settings import Settings
 
@@ -97,6 +98,7 @@ class FlowProcesses:
             environment["SYNCLINE_HEALTH_PORT"] = str(self._settings.health_port + number)
         if self._run_folder is not None:
             last_words.forget(self.run_folder_of(number))
+            forget_journal(self.run_folder_of(number))
             environment[last_words.RUN_FOLDER] = str(self.run_folder_of(number))
         return environment
 

@@ -5,8 +5,11 @@ keeps silent, and one that is killed has no time to speak.
 """
 
 import os
+import traceback
+from enum import IntEnum
 from pathlib import Path
 
+import bytewax.run
 from msgspec import DecodeError, Struct
 from msgspec.json import Decoder, encode
 
@@ -16,15 +19,33 @@ RUN_FOLDER = "SYNCLINE_RUN_FOLDER"
 _FILE = "last_words.json"
 
 
+class Cause(IntEnum):
+    """What ended a process. Of several processes the lowest explains the others."""
+
+    OURS = 0
+    """An error of Syncline's own tree."""
+    STEP = 1
+    """An exception in the code of a step, which is a bug."""
+    SIGNAL = 2
+    ENGINE = 3
+    """Bytewax itself: it lost a peer, or its recovery folder."""
+    TOLD = 4
+    """A signal by which processes are told to end."""
+
+
 class LastWords(Struct, frozen=True):
-    """``error`` begins with the name of its class. ``is_known`` where that is of Syncline's own tree,
-    ``is_fatal`` where only a person can mend it. ``is_spoken`` by the process itself, which then left a
-    record too, and not said of it by another."""
+    """``error`` begins with the name of its class. ``is_fatal`` where only a person can mend it.
+    ``is_spoken`` by the process itself, which then left a record too, and not said of it by another."""
 
     error: str
-    is_known: bool
-    is_fatal: bool
+    cause: Cause
+    is_fatal: bool = False
     is_spoken: bool = True
+
+    @property
+    def may_be_a_change(self) -> bool:
+        """Whether something that was read may have caused it."""
+        return self.cause in {Cause.STEP, Cause.SIGNAL}
 
 
 _decoder = Decoder(LastWords)
@@ -32,8 +53,16 @@ _decoder = Decoder(LastWords)
 
 def words_of(error: BaseException) -> LastWords:
     return LastWords(
-        f"{type(error).__name__}: {error}", isinstance(error, SynclineError), isinstance(error, FatalError)
+        f"{type(error).__name__}: {error}", _cause_of(error), is_fatal=isinstance(error, FatalError)
     )
+
+
+def _cause_of(error: BaseException) -> Cause:
+    if isinstance(error, SynclineError):
+        return Cause.OURS
+    frames = traceback.extract_tb(error.__traceback__)
+    # What the engine raises has no code of a step on its way.
+    return Cause.STEP if frames and frames[-1].filename != bytewax.run.__file__ else Cause.ENGINE
 
 
 def own_run_folder() -> Path | None:

@@ -13,12 +13,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import structlog
+from msgspec import DecodeError
 from msgspec.structs import replace
 
 from sinks.status import record_failure
 from syncline import last_words
 from syncline.flow_processes import FLOWS, FlowProcesses, check_flow
-from syncline.last_words import LastWords
+from syncline.isolation import Isolation, Journal, Poison, count, read_journal, read_plan, write_plan
+from syncline.last_words import Cause, LastWords
 from syncline.model.errors import SynclineError, remedy_of
 from syncline.provision import create_recovery_folder
 from syncline.settings import Settings
@@ -30,6 +32,8 @@ CRASH_LOOP_ENDS = 3
 """So many bad ends in a row, none of them after a healthy stretch, are a crash loop."""
 HEALTHY = timedelta(minutes=1)
 """A flow that has lived so long starts with a clean slate when it ends."""
+_TOLD_TO_END = {signal.SIGTERM, signal.SIGINT, signal.SIGALRM}
+"""The alarm is a process's own, where a stop takes too long."""
 RECORD_TIMEOUT_SECONDS = 5.0
 """How long the next start waits for the record of why it is one."""
 
@@ -94,6 +98,7 @@ class Supervisor:
         self._backoff = backoff or Backoff()
         self._log = log
         self._stop = Stop()
+        self._isolation = Isolation(self._known_poison())
 
     def stop(self, signal_number: signal.Signals = signal.SIGTERM) -> None:
         """End the flow, and don't start it again. May be called by a signal's handler."""
@@ -111,6 +116,17 @@ class Supervisor:
                 return code
             ends.add(timedelta(seconds=time.monotonic() - begun), datetime.now(UTC))
             wait = self._backoff.wait(ends.count, is_fatal=words.is_fatal, draw=random.random)
+            if words.may_be_a_change:
+                poison = self._isolation.died(words.error, self._journals())
+                if poison is not None:
+                    self._tell_poison(poison)
+                    ends = Ends()
+                    continue
+                if self._isolation.is_in_snapshot:
+                    self._set_recovery_aside()
+                if self._isolation.suspects:
+                    # Few deaths are left until it is found, and each is worth having soon.
+                    wait = timedelta()
             self._tell(words, ends, wait)
             self._stop.wait(wait.total_seconds())
             if self._stop.requested:
@@ -121,10 +137,13 @@ class Supervisor:
         try:
             self._settings = self._load()
             folder = create_recovery_folder(self._settings, self.flow) if FLOWS[self.flow] else None
-        except SynclineError as error:
-            return 1, replace(last_words.words_of(error), is_spoken=False)
+            write_plan(self._run_folder, self._isolation.plan)
+        except (SynclineError, OSError) as error:
+            return 1, replace(last_words.words_of(error), cause=Cause.OURS, is_spoken=False)
+        # A suspect must die in the process that read it: peers hand on to each other.
+        processes = 1 if self._isolation.suspects else self._count
         self.running = FlowProcesses(
-            self.flow, self._settings, folder, self._count, self._log, self._settings.run_folder / self.flow
+            self.flow, self._settings, folder, processes, self._log, self._run_folder
         )
         with self.running as running:
             if self._stop.requested:
@@ -133,10 +152,53 @@ class Supervisor:
             code = running.wait()
             return code, None if code == 0 else _why(running)
 
+    @property
+    def _run_folder(self) -> Path:
+        return self._settings.run_folder / self.flow
+
+    def _known_poison(self) -> tuple[Poison, ...]:
+        try:
+            return read_plan(self._run_folder).poison
+        except DecodeError as error:
+            _log.warning("what is poison will be found anew", folder=str(self._run_folder), error=str(error))
+            return ()
+
+    def _journals(self) -> list[Journal]:
+        if self.running is None:
+            return []
+        folders = [self.running.run_folder_of(number) for number in range(len(self.running.processes))]
+        return [read_journal(folder) for folder in folders]
+
+    def _tell_poison(self, poison: Poison) -> None:
+        _log.error(
+            "a change kills the flow: it goes to quarantine",
+            flow=self.flow,
+            position=f"{poison.topic}/{poison.partition}@{poison.offset}",
+            error=poison.error,
+            what_to_do=f"syncline quarantine list --flow {self.flow}",
+        )
+
+    def _set_recovery_aside(self) -> None:
+        """What is read anew can be isolated; what comes out of a snapshot cannot. It costs time alone."""
+        folder = self._settings.recovery_folder / self.flow
+        aside = folder.with_name(f"{self.flow}.aside-{datetime.now(UTC):%Y%m%dT%H%M%S}")
+        folder.rename(aside)
+        _log.error(
+            "what kills the flow is in its recovery folder: the flow reads its log from the beginning",
+            flow=self.flow,
+            set_aside=str(aside),
+        )
+
     def _tell(self, words: LastWords, ends: Ends, wait: timedelta) -> None:
         next_try = f"{wait.total_seconds():.1f} s"
-        if not ends.are_a_loop:
-            _log.warning("starting the flow again", flow=self.flow, error=words.error, next_try_in=next_try)
+        if self._isolation.suspects or not ends.are_a_loop:
+            _log.warning(
+                "starting the flow again",
+                flow=self.flow,
+                error=words.error,
+                next_try_in=next_try,
+                changes_suspected=count(self._isolation.suspects),
+            )
             if not words.is_spoken:
                 self._record(words.error)
             return
@@ -169,15 +231,18 @@ class Supervisor:
 
 
 def _why(ended: FlowProcesses) -> LastWords:
-    """What those that failed first said: an error of Syncline's own, or else a bug, or else how they died."""
-    spoken = [last_words.heard(ended.run_folder_of(number)) for number in ended.failed_first]
-    words = sorted((word for word in spoken if word is not None), key=lambda word: not word.is_known)
-    if words:
-        return words[0]
-    number = ended.failed_first[0]
+    """What those that failed first said, or what their ends say: the one that explains the others."""
+    return min((_words_of(ended, number) for number in ended.failed_first), key=lambda words: words.cause)
+
+
+def _words_of(ended: FlowProcesses, number: int) -> LastWords:
+    spoken = last_words.heard(ended.run_folder_of(number))
+    if spoken is not None:
+        return spoken
     code = ended.processes[number].returncode
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    which = f"process {number + 1} of {len(ended.processes)}"
     return LastWords(
-        f"Killed: {which} ended by {how}, without a word", is_known=False, is_fatal=False, is_spoken=False
+        f"Killed: process {number + 1} of {len(ended.processes)} ended by {how}, without a word",
+        Cause.TOLD if -code in _TOLD_TO_END else Cause.SIGNAL,
+        is_spoken=False,
     )

@@ -44,8 +44,12 @@ def list_entries(
     flow: Annotated[str | None, typer.Option(help="Of this flow.")] = None,
     entity: Annotated[str | None, typer.Option(help="A type (price) or an entity (price:EUR:SKU-1).")] = None,
     reason: Annotated[str | None, typer.Option(help="With this text in the reason.")] = None,
-    step: Annotated[str | None, typer.Option(help="Given up by this step: decode, transform, apply.")] = None,
-    error: Annotated[str | None, typer.Option(help="Undecodable, Untransformable, Invalid, Refused.")] = None,
+    step: Annotated[
+        str | None, typer.Option(help="Given up by this step: decode, transform, apply, isolate.")
+    ] = None,
+    error: Annotated[
+        str | None, typer.Option(help="Undecodable, Untransformable, Invalid, Refused, Poison.")
+    ] = None,
     topic: Annotated[str | None, typer.Option(help="From this topic.")] = None,
     state: Annotated[
         str, typer.Option(help="open, replaying, replayed, overtaken, discarded, or any.")

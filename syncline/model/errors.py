@@ -12,7 +12,8 @@
     │   ├── Untransformable
     │   ├── Invalid
     │   │   └── Contradictory
-    │   └── Refused
+    │   ├── Refused
+    │   └── Poison
     ├── NotPossible               what a person asked for cannot be done as things stand; nothing was changed
     └── FatalError                nothing will help but a person: stop with a clear message
         ├── BadCredentials
@@ -95,6 +96,10 @@ class Contradictory(Invalid):
 
 class Refused(ChangeError):
     """The store refuses this change for what it is; trying again cannot help."""
+
+
+class Poison(ChangeError):
+    """The flow died of this change each time that it was read."""
 
 
 class NotPossible(SynclineError):

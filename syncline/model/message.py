@@ -16,6 +16,8 @@ class Message(NamedTuple):
     """When the log took it (the broker's clock)."""
     received_at_us: int
     """When this process got it."""
+    poison: str | None = None
+    """How the flow died of it, where it did: it must not be looked into again."""
 
     @property
     def position(self) -> str:

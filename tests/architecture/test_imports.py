@@ -31,7 +31,9 @@ SERVERS = {
 }
 """What servers are asked, and how what they answer is told by class; operators know no server."""
 DATA_PATH = {"dataflows", "sources", "operators", "sinks"} | SERVERS | POLICIES | TOOLS
-AROUND_A_FLOW = {"syncline.settings", "syncline.health", "syncline.process", "syncline.last_words"}
+OF_A_RUN = {"syncline.last_words", "syncline.isolation"}
+"""What a process knows of whoever keeps it alive."""
+AROUND_A_FLOW = {"syncline.settings", "syncline.health", "syncline.process"} | OF_A_RUN
 ANYTHING = {"syncline", *ROOMS}
 
 ALLOWED: dict[str, set[str]] = {
@@ -53,10 +55,11 @@ ALLOWED: dict[str, set[str]] = {
     "syncline.cache_scripts": set(),
     # Services embed it: of Syncline it brings in as little as it can.
     "syncline.reads": {"syncline.cache_scripts", "syncline.redis_contact"} | TOOLS,
+    "syncline.isolation": MODEL | {"syncline.last_words"},
     "syncline.process": AROUND_A_FLOW | TOOLS,
     # Stores are known to operators by the model's protocol alone.
     "operators": {"operators"} | POLICIES | TOOLS,
-    "sources": {"sources"} | SERVERS | POLICIES | TOOLS,
+    "sources": {"sources"} | {"syncline.isolation"} | SERVERS | POLICIES | TOOLS,
     "sinks": {"sinks"} | SERVERS | POLICIES | TOOLS,
     "dataflows": DATA_PATH | AROUND_A_FLOW,
     # Around the data path, which knows nothing of them.
