@@ -11,6 +11,13 @@ from syncline.stack.progress import Terminal
 from syncline.stack.stack import Stack
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    # Here and not in tests/chaos, whose options pytest would know only where that folder is named.
+    group = parser.getgroup("chaos")
+    group.addoption("--seeds", "--seed", default="1", help="of the chaos suite: one, or FIRST-LAST")
+    group.addoption("--minutes", type=float, default=0.5, help="how long each of its seeds lasts")
+
+
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """All four servers, up. SYNCLINE_TEST_HOME names a home whose servers are used and left running."""

@@ -1,14 +1,18 @@
 """kill -9 of the flow and of the relay, while the shop is at work: nothing lost, order held."""
 
 from collections.abc import Callable
-from itertools import groupby
 
 import pytest
 
 from syncline.flow_processes import FlowProcesses
 from syncline.services.pace import Progress
 from syncline.services.shop import Shop
-from tests.acceptance.world import Published, World
+from tests.acceptance.published import (
+    assert_first_publication_is_in_version_order,
+    assert_repeats_are_contiguous_replays,
+    read_published,
+)
+from tests.acceptance.world import World
 from tests.road import Road, port_of
 from tests.waiting import eventually
 
@@ -54,40 +58,9 @@ def test_nothing_is_lost_or_out_of_order_when_flow_and_relay_are_killed_twice(sh
     assert report.is_clean, report.differing_keys
     assert report.equal == report.compared >= 1_000
     for committed in (True, False):
-        published = shop_world.published(committed=committed)
+        published = read_published(shop_world.settings, committed=committed)
         assert_first_publication_is_in_version_order(published)
         assert_repeats_are_contiguous_replays(published)
-
-
-def assert_first_publication_is_in_version_order(partitions: list[list[Published]]) -> None:
-    for partition in partitions:
-        newest: dict[str, tuple[int, bool]] = {}
-        seen: set[tuple[str, tuple[int, bool]]] = set()
-        for message in partition:
-            if (message.entity, message.version) in seen:
-                continue
-            seen.add((message.entity, message.version))
-            assert message.version > newest.get(message.entity, (0, False)), message
-            newest[message.entity] = message.version
-
-
-def assert_repeats_are_contiguous_replays(partitions: list[list[Published]]) -> None:
-    """A tenure repeats only what was published last before it, all of it, in the order of ``seq``.
-
-    A row that became visible late may stand among the repeated ones: it is new. A tenure that was killed
-    amid the repetition has gone as far as it came: nothing newer follows.
-    """
-    for partition in partitions:
-        first: list[int] = []
-        for _, tenure in groupby(partition, key=lambda message: message.tenure):
-            messages = [message.seq for message in tenure]
-            assert len(messages) == len(set(messages)), "a tenure repeated itself"
-            repeats = [seq for seq in messages if seq in set(first)]
-            if repeats:
-                unremoved = sorted(first[min(map(first.index, repeats)) :])
-                assert repeats == unremoved[: len(repeats)]
-                assert repeats == unremoved or max(messages) < unremoved[-1]
-            first += [seq for seq in messages if seq not in set(repeats)]
 
 
 @pytest.mark.timeout(120)

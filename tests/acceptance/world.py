@@ -1,42 +1,26 @@
 """A shop of its own on the session's servers: database, topics, index, cache and recovery folder."""
 
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple
 from uuid import uuid4
 
-import orjson
 import psycopg
-from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 from elasticsearch import Elasticsearch
 from psycopg import conninfo, sql
 from redis import Redis
 
 from syncline.flow_processes import FlowProcesses
-from syncline.kafka import CLIENT_LOG
 from syncline.model.errors import Unavailable
 from syncline.monitor.freshness import wait_until_fresh
 from syncline.monitor.verification import VerificationReport, verify
 from syncline.provision import create_recovery_folder, provision
 from syncline.services.schema import install_all
 from syncline.settings import Settings
-from tests.changes import SEARCH
 
 CATCH_UP = timedelta(seconds=120)
-
-
-class Published(NamedTuple):
-    """One message of the relay, as it stands in the log."""
-
-    schema: str
-    entity: str
-    version: tuple[int, bool]
-    seq: int
-    tenure: int
 
 
 @dataclass(frozen=True)
@@ -62,10 +46,10 @@ class World:
     def recovery_folder(self) -> Path:
         return self.settings.recovery_folder / "catalog_search"
 
-    def wait_until_fresh(self, flow: str = "catalog_search") -> None:
+    def wait_until_fresh(self, flow: str = "catalog_search", within: timedelta = CATCH_UP) -> None:
         """Wait until all that is committed now is in the copy; where it does not come, show the logs."""
         try:
-            wait_until_fresh(flow, self.settings, CATCH_UP)
+            wait_until_fresh(flow, self.settings, within)
         except Unavailable as error:
             logs = [self.log(name).read_text()[-4_000:] for name in ("outbox_relay", flow)]
             raise AssertionError("\n".join([str(error), *logs])) from error
@@ -81,47 +65,6 @@ class World:
 
     def elasticsearch(self) -> Elasticsearch:
         return Elasticsearch(self.settings.elasticsearch_url.get_secret_value())
-
-    def published(self, *, committed: bool) -> list[list[Published]]:
-        """All messages of the relay, partition by partition, in the order of the log."""
-        consumer = Consumer(
-            {
-                "bootstrap.servers": self.settings.kafka_bootstrap_servers,
-                "group.id": str(uuid4()),
-                "enable.partition.eof": True,
-                "isolation.level": "read_committed" if committed else "read_uncommitted",
-                "enable.auto.commit": False,
-            },
-            logger=CLIENT_LOG,
-        )
-        topics = SEARCH.topics(self.settings.topic_prefix)
-        places = [
-            (topic, partition) for topic in topics for partition in range(self.settings.topic_partitions)
-        ]
-        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for topic, partition in places])
-        found: dict[tuple[str | None, int | None], list[Published]] = defaultdict(list)
-        open_places = set(places)
-        while open_places:
-            for message in consumer.consume(1_000, timeout=0.5):
-                place = (message.topic(), message.partition())
-                if message.error() is not None:
-                    open_places.discard(place)
-                    continue
-                headers = dict(message.headers() or ())
-                if "seq" not in headers:
-                    continue
-                payload = orjson.loads(message.value() or b"")
-                found[place].append(
-                    Published(
-                        topics[str(message.topic())].owner,
-                        payload["entity"],
-                        (payload["version"], payload["op"] == "delete"),
-                        int(headers["seq"] or b""),
-                        int(headers["tenure"] or b""),
-                    )
-                )
-        consumer.close()
-        return list(found.values())
 
 
 @contextmanager

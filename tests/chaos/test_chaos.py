@@ -1,0 +1,36 @@
+"""Random writes and random faults by a seed: nothing lost, nothing resurrected, nothing out of order.
+
+``pytest tests/chaos --seed 7 --minutes 2`` or ``--seeds 1-20``. The seed fixes what is written and which
+faults come when; how the two meet is the machine's doing, so a seed that fails may pass the next time.
+"""
+
+from collections import Counter
+from operator import attrgetter
+from pathlib import Path
+
+from tests.chaos.battle import battle
+from tests.chaos.checks import faults_found
+from tests.chaos.ground import Ground
+
+
+def test_nothing_is_lost_resurrected_or_out_of_order(
+    battleground: Ground, tmp_path: Path, seed: int, seconds: float
+) -> None:
+    with battle(battleground, tmp_path, seed, seconds) as fought:
+        found = faults_found(fought)
+    assert not found, "\n".join(
+        [
+            f"{fought.load.told}; {len(found)} found wrong:",
+            *(f"{count:,} {kind}" for kind, count in Counter(map(_kind, found)).items()),
+            "the first:",
+            *found[:20],
+            "after these faults:",
+            *map(str, sorted(fought.inflicted, key=attrgetter("at_seconds"))),
+            f"logs are in {tmp_path}; once more:",
+            f"./run test tests/chaos --seed {seed} --minutes {seconds / 60:g}",
+        ]
+    )
+
+
+def _kind(found: str) -> str:
+    return found.partition(":")[0]
