@@ -25,6 +25,7 @@ from syncline.clock import system_clock_us
 from syncline.model.message import Message
 from syncline.model.store import Outcome, Store, StoredDocument, Write, WriteResult
 from syncline.process import settings_or_exit, start
+from syncline.room import Room
 
 OBSERVATIONS = "SYNCLINE_BENCH_OBSERVATIONS"
 Observe = Callable[..., None]
@@ -37,9 +38,10 @@ def flow() -> Dataflow:
     stop, health = start(NAME, settings, lambda error: record_failure(NAME, dsn, error))
     circuits = Circuits(stop)
     observe = Observer(Path(os.environ[OBSERVATIONS]))
-    source = ObservedSource(kafka_source(NAME, settings, circuits.kafka, health.progress), observe)
+    room = Room()
+    source = ObservedSource(kafka_source(NAME, settings, circuits.kafka, health.progress, room), observe)
     store = ElasticsearchStore(settings.elasticsearch_url.get_secret_value(), settings.search_alias)
-    return build(settings, source, ObservedStore(store, observe), circuits)
+    return build(settings, source, ObservedStore(store, observe), circuits, room)
 
 
 class Observer:

@@ -15,11 +15,12 @@ from syncline.last_words import own_run_folder
 from syncline.model.message import Message
 from syncline.policies.reading import load_policies
 from syncline.policies.reentry import critical_topics, topics_read
+from syncline.room import Room
 from syncline.settings import Settings
 
 
 def kafka_source(
-    flow: str, settings: Settings, circuit: Circuit, on_poll: Callable[[], None]
+    flow: str, settings: Settings, circuit: Circuit, on_poll: Callable[[], None], room: Room | None = None
 ) -> FixedPartitionedSource[Message, State]:
     """The topics that the flow has subscribed to, and what comes back to it.
 
@@ -36,6 +37,7 @@ def kafka_source(
         topics_read(policy, settings.topic_prefix),
         circuit,
         critical=critical_topics(policy, settings.topic_prefix),
+        room=room,
         on_poll=on_poll,
     )
     run_folder = own_run_folder()

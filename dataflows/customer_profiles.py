@@ -32,6 +32,7 @@ from syncline.policies.customer_profile import CustomerProfile
 from syncline.policies.reading import load_policies
 from syncline.policies.reentry import reentry_topic
 from syncline.process import settings_or_exit, start
+from syncline.room import Room
 from syncline.settings import Settings
 
 NAME = "customer_profiles"
@@ -42,16 +43,22 @@ def flow() -> Dataflow:
     settings = settings_or_exit()
     dsn = settings.postgres_dsn.get_secret_value()
     stop, health = start(NAME, settings, lambda error: record_failure(NAME, dsn, error))
-    circuits = Circuits(stop)
-    source = kafka_source(NAME, settings, circuits.kafka, health.progress)
+    circuits, room = Circuits(stop), Room()
+    source = kafka_source(NAME, settings, circuits.kafka, health.progress, room)
     store = PostgresStore(dsn, f"syncline-{NAME}-copy", stop)
     # The first change asks too; but that the table is missing is told before there is one.
     circuits.postgres.hold_place("asking the store who it is")(store.identity)
-    return build(settings, source, store, circuits)
+    return build(settings, source, store, circuits, room)
 
 
-def build(settings: Settings, source: Source[Message], store: Store, circuits: Circuits) -> Dataflow:
-    """The flow over any source of messages and any store."""
+def build(
+    settings: Settings,
+    source: Source[Message],
+    store: Store,
+    circuits: Circuits,
+    room: Room | None = None,
+) -> Dataflow:
+    """The flow over any source of messages and any store; ``room`` is told to a source that asks for it."""
     dsn = settings.postgres_dsn.get_secret_value()
     cache = RedisInvalidation(settings.redis_url.get_secret_value(), circuits.redis)
 
@@ -72,6 +79,8 @@ def build(settings: Settings, source: Source[Message], store: Store, circuits: C
         store,
         window_limits(settings),
         circuits.postgres,
+        policy.critical,
+        room,
     )
     invalidated = invalidate("invalidate", applied.oks, cache, CUSTOMER_RULES.stale)
     op.output("confirm", op.key_rm("unkey", invalidated), Confirmation(NAME, dsn))

@@ -5,7 +5,7 @@ its own changes that are not known to be in the copy.
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -28,6 +28,7 @@ from syncline.model.failure import Failure
 from syncline.model.part import Part
 from syncline.model.store import Store
 from syncline.policies.rules import Rule
+from syncline.room import Room
 
 SNAPSHOT_FORMAT = 1
 
@@ -117,9 +118,14 @@ def apply(
     store: Store,
     limits: WindowLimits,
     circuit: Circuit,
+    critical: Collection[str] = (),
+    room: Room | None = None,
     clock: Clock = system_clock_us,
 ) -> AppliedStreams:
-    """Bring parts into the copy; a change is told on ``oks`` once its decision is in the copy."""
+    """Bring parts into the copy; a change is told on ``oks`` once its decision is in the copy.
+
+    ``critical`` entity types go first. The source learns by ``room`` how many of the others it may read.
+    """
     # A worker is a thread; its lanes share one window, and so one bulk request.
     worker = threading.local()
 
@@ -128,7 +134,12 @@ def apply(
             deliver = Deliver(store, limits.working_set_bytes, circuit)
             worker.identity = deliver.identity()
             worker.window = Window(
-                Decide(shape, rules, deliver, clock), limits.max_changes, limits.max_age, clock
+                Decide(shape, rules, deliver, clock),
+                limits.max_changes,
+                limits.max_age,
+                clock,
+                critical,
+                room,
             )
         return LaneLogic(worker.window, worker.identity, resume_state)
 

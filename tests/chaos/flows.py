@@ -23,6 +23,7 @@ from sinks.status import record_failure
 from syncline.circuit import Circuit, Circuits
 from syncline.model.store import Outcome, Store, StoredDocument, Write, WriteResult
 from syncline.process import settings_or_exit, start
+from syncline.room import Room
 
 ACKNOWLEDGED = "SYNCLINE_CHAOS_ACKNOWLEDGED"
 ACKNOWLEDGES_FIRST = "SYNCLINE_CHAOS_ACKNOWLEDGES_FIRST"
@@ -32,22 +33,22 @@ def catalog_search() -> Dataflow:
     settings = settings_or_exit()
     dsn = settings.postgres_dsn.get_secret_value()
     stop, health = start(search.NAME, settings, lambda error: record_failure(search.NAME, dsn, error))
-    circuits = Circuits(stop)
-    source = kafka_source(search.NAME, settings, circuits.kafka, health.progress)
+    circuits, room = Circuits(stop), Room()
+    source = kafka_source(search.NAME, settings, circuits.kafka, health.progress, room)
     store = ElasticsearchStore(settings.elasticsearch_url.get_secret_value(), settings.search_alias, stop)
     circuits.elasticsearch.hold_place("asking the store who it is")(store.identity)
-    return search.build(settings, source, _observed(store, circuits.elasticsearch), circuits)
+    return search.build(settings, source, _observed(store, circuits.elasticsearch), circuits, room)
 
 
 def customer_profiles() -> Dataflow:
     settings = settings_or_exit()
     dsn = settings.postgres_dsn.get_secret_value()
     stop, health = start(profiles.NAME, settings, lambda error: record_failure(profiles.NAME, dsn, error))
-    circuits = Circuits(stop)
-    source = kafka_source(profiles.NAME, settings, circuits.kafka, health.progress)
+    circuits, room = Circuits(stop), Room()
+    source = kafka_source(profiles.NAME, settings, circuits.kafka, health.progress, room)
     store = PostgresStore(dsn, f"syncline-{profiles.NAME}-copy", stop)
     circuits.postgres.hold_place("asking the store who it is")(store.identity)
-    return profiles.build(settings, source, _observed(store, circuits.postgres), circuits)
+    return profiles.build(settings, source, _observed(store, circuits.postgres), circuits, room)
 
 
 def _observed(store: Store, circuit: Circuit) -> Store:

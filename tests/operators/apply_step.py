@@ -1,6 +1,6 @@
 """The apply step over a store in memory, and what it told in few words."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import timedelta
 
 from operators.apply import LaneLogic
@@ -14,6 +14,7 @@ from syncline.model.decision import Decided, Decision
 from syncline.model.document import Document
 from syncline.model.part import Part
 from syncline.policies.search_document import SearchDocument
+from syncline.room import Room
 from tests.changes import SEARCH
 from tests.memory_store import MemoryStore
 from tests.operators.simulation import ManualClock, NoWait
@@ -29,13 +30,15 @@ def refuses_666(document: Document) -> str | None:
 class Bench:
     """The apply step of one worker."""
 
-    def __init__(self, max_changes: int = 1_000) -> None:
+    def __init__(self, max_changes: int = 1_000, critical: Collection[str] = ()) -> None:
         self.store = MemoryStore(refuses_666)
         self.clock = ManualClock()
         self.stop = NoWait()
         deliver = Deliver(self.store, 1 << 20, self.stop.circuit)
         self.decide = Decide(SearchDocument(), SEARCH.rules, deliver, self.clock)
-        self.window = Window(self.decide, max_changes, timedelta(milliseconds=5), self.clock)
+        self.room = Room()
+        max_age = timedelta(milliseconds=5)
+        self.window = Window(self.decide, max_changes, max_age, self.clock, critical, self.room)
 
     def lane(self, state: dict[str, object] | None = None) -> LaneLogic:
         return LaneLogic(self.window, self.store.identity(), state)

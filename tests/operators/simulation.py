@@ -5,7 +5,7 @@ A :class:`Process` reads a log in batches, hands them to the lanes of the real :
 does: of the lanes that were awake. When the store makes it die, it starts again from a snapshot.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor, Future, wait
 from copy import deepcopy
 from datetime import timedelta
@@ -126,12 +126,13 @@ class LateCrews(Executor):
     def end_one(self, drawn: int) -> None:
         """Let all calls of one crew be answered, until its flight is over."""
         answered = self.answer_one(drawn)
-        for crew in self._window._crews:
-            if crew.flight is not None and crew.flight.work.answer is answered:
-                crew.flight.work.go_on()
-                while isinstance(call := crew.flight.work.answer, LateWork):
+        flights = [queue.flight for crew in self._window._crews for queue in crew.queues]
+        for flight in flights:
+            if flight is not None and flight.work.answer is answered:
+                flight.work.go_on()
+                while isinstance(call := flight.work.answer, LateWork):
                     call.do()
-                    crew.flight.work.go_on()
+                    flight.work.go_on()
 
 
 class Snapshot(NamedTuple):
@@ -150,6 +151,8 @@ class Copy(NamedTuple):
     refuses: Callable[[Document], str | None]
     may_fail: Callable[[Part], bool]
     """Whether the part breaks a rule or is refused."""
+    critical: Collection[str] = ()
+    """Entity types whose changes overtake those of others."""
 
 
 class Process:
@@ -193,7 +196,7 @@ class Process:
         deliver = Deliver(self._store, self._working_set_bytes, self._stop.circuit)
         apply = Decide(self._copy.shape, self._copy.rules, deliver, self._clock)
         max_age = timedelta(microseconds=WINDOW_AGE_US)
-        self._window = Window(apply, self._window_changes, max_age, self._clock)
+        self._window = Window(apply, self._window_changes, max_age, self._clock, self._copy.critical)
         self._crews = LateCrews.of(self._window)
         self._lanes = {lane: self._build(deepcopy(state)) for lane, state in self._states.items()}
         self._awake = set(self._lanes)
@@ -207,7 +210,8 @@ class Process:
 
     def read(self, count: int) -> None:
         """Take a batch from the log, with a watermark that stands behind it."""
-        batch = self.log[self.position : self.position + count]
+        # Each message is decoded anew: a repeated change is another object.
+        batch = [part._replace() for part in self.log[self.position : self.position + count]]
         self.position += len(batch)
         items: list[Part | Watermark] = [*batch, Watermark("log", 0, self.position)]
 

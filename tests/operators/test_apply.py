@@ -131,14 +131,14 @@ def test_another_copy_than_the_snapshot_s_demands_a_reload(bench: Bench) -> None
         bench.lane(state)
 
 
-def test_several_batches_that_each_fill_a_share_are_told_as_one() -> None:
+def test_what_lands_while_several_batches_fill_the_window_is_told_as_one() -> None:
     bench = Bench(max_changes=1)
     crews = LateCrews.of(bench.window)
 
-    told, _ = bench.lane().on_batch([batch(product_part(version)) for version in (1, 2, 3)])
+    told, _ = bench.lane().on_batch([batch(product_part(version)) for version in range(1, 9)])
 
     assert len(told) == 1
-    assert [row_version for _, row_version, _ in decisions(*told)] == [1, 2]
+    assert [row_version for _, row_version, _ in decisions(*told)] == [1, 3, 2, 4, 6, 5]
     assert len(crews.under_way) == 1
 
 

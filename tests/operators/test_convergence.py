@@ -175,7 +175,7 @@ def never_stands(part: Part) -> bool:
     )
 
 
-SEARCH_COPY = Copy(SearchDocument(), SEARCH.rules, refuses, never_stands)
+SEARCH_COPY = Copy(SearchDocument(), SEARCH.rules, refuses, never_stands, SEARCH.critical)
 
 specs = st.builds(
     Spec,

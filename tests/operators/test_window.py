@@ -7,7 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from operators import crew as crew_module
 from operators import window as window_module
+from operators.crew import FEWEST_DOCUMENTS, FLIGHT_LASTS_AT_MOST, Pace
 from operators.lanes import LANES, LaneBatch, lane_of
 from operators.window import CREWS, Window
 from syncline.model.change import Watermark
@@ -23,6 +25,12 @@ MAX_AGE_US = 5_000
 
 def mark(time_us: int, partition: int = 0) -> Watermark:
     return Watermark("topic", partition, time_us)
+
+
+def large_part(size_bytes: int, row_version: int, sku: str) -> Part:
+    part = product_part(row_version, sku=sku)
+    message = part.change.message._replace(value=b"x" * size_bytes)
+    return part._replace(change=part.change._replace(message=message))
 
 
 def crew_of(document_id: str) -> int:
@@ -143,8 +151,8 @@ class TestCrews:
     """Under a heavy load: each crew takes off and lands on its own. Their work ends when the test says so."""
 
     SHARE = 2
-    HOT, ALSO_HOT, COOL, COLD = "SKU-1", "D", "SKU-2", "B"
-    """The first two are documents of one crew, in one lane; the others have crews of their own."""
+    HOT, ALSO_HOT, ALSO_HOT_2, COOL, COLD = "SKU-1", "D", "SKU-3", "SKU-2", "B"
+    """The first three are documents of one crew, two in one lane; the others have crews of their own."""
 
     @pytest.fixture
     def bench(self) -> Bench:
@@ -154,6 +162,7 @@ class TestCrews:
 
     def test_these_documents_are_of_three_crews(self) -> None:
         assert lane_of(self.HOT) == lane_of(self.ALSO_HOT)
+        assert crew_of(self.ALSO_HOT_2) == crew_of(self.HOT)
         assert len({crew_of(sku) for sku in (self.HOT, self.COOL, self.COLD)}) == 3
 
     def add(self, bench: Bench, sku: str, row_version: int, *marks: Watermark) -> Decided:
@@ -235,11 +244,59 @@ class TestCrews:
         """The next one waits for it, and tells of it: so no change is overtaken by a later one of its own."""
         self.take_off(bench, self.HOT)
 
-        told = self.take_off(bench, self.HOT, first=3)
+        assert self.take_off(bench, self.HOT, first=3) == Decided()
 
-        assert [row_version for _, row_version, _ in decisions(told)] == [2, 1]
+        assert len(self.crews.under_way) == 1
+        self.crews.end_one(0)
+        assert [row_version for _, row_version, _ in decisions(bench.window.look())] == [2, 1]
         assert len(self.crews.under_way) == 1
         assert [row_version for _, row_version, _ in decisions(bench.window.close())] == [4, 3]
+
+    def test_a_window_filled_to_the_brim_waits(self, bench: Bench) -> None:
+        self.take_off(bench, self.HOT)
+        brim = window_module.BRIM_WINDOWS * self.SHARE * CREWS
+        for row_version in range(3, brim):
+            assert self.add(bench, self.HOT, row_version) == Decided()
+
+        told = self.add(bench, self.HOT, brim)
+
+        assert [row_version for _, row_version, _ in decisions(told)] == [2, 1]
+        assert len(bench.window.pending(lane_of(self.HOT))) == brim - 2
+
+    def test_so_does_one_filled_to_its_brim_in_bytes(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(window_module, "BRIM_BYTES", 100_000)
+        self.take_off(bench, self.HOT)
+        bench.window.add(batch(large_part(60_000, 3, self.HOT)))
+        assert self.add(bench, self.HOT, 4) == Decided()
+
+        told = bench.window.add(batch(large_part(60_000, 5, self.HOT)))
+
+        assert [row_version for _, row_version, _ in decisions(told)] == [2, 1, 5, 4, 3]
+        assert bench.window.pending(lane_of(self.HOT)) == []
+
+    def test_a_large_document_flies_alone(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(crew_module, "FLIGHT_MAX_BYTES", 100_000)
+        monkeypatch.setattr(window_module, "POOLED_MAX_BYTES", 100_000)
+        self.take_off(bench, self.HOT)
+        bench.window.add(batch(product_part(1, sku=self.ALSO_HOT)))
+        bench.window.add(batch(large_part(200_000, 1, self.ALSO_HOT_2)))
+        bench.window.add(batch(product_part(3, sku=self.HOT)))
+
+        bench.window.close()
+
+        assert bench.written == [[self.HOT], [self.ALSO_HOT], [self.ALSO_HOT_2], [self.HOT]]
+
+    def test_a_large_document_alone_is_written_in_the_background(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(window_module, "POOLED_MAX_BYTES", 100_000)
+        bench.window.add(batch(large_part(200_000, 1, self.HOT)))
+        bench.clock.advance(MAX_AGE_US)
+
+        assert bench.window.look() == Decided()
+        assert len(self.crews.under_way) == 1
 
     def test_below_its_share_a_crew_waits_for_its_flight_without_stopping_the_others(
         self, bench: Bench
@@ -302,7 +359,7 @@ class TestCrews:
         bench.clock.advance(MAX_AGE_US)
 
         told = bench.window.look()
-        assert told == Decided()
+        assert told == Decided(watermarks=[LaneWatermark("03", "topic/0", 7)])
         assert len(crews.under_way) == 3
 
         for _ in range(3):
@@ -327,15 +384,16 @@ class TestCrews:
         assert crews.under_way == []
 
     def test_watermarks_of_a_crew_follow_its_own_flights(self, bench: Bench) -> None:
-        self.take_off(bench, self.HOT, 1, mark(5))
-        self.take_off(bench, self.COOL, 1, mark(5))
+        """Each stands behind a change of its lane, and before the next."""
         for sku in (self.HOT, self.COOL):
-            bench.window.add(LaneBatch(lane_of(sku), [], [mark(9)]))
+            self.take_off(bench, sku)
+            bench.window.add(LaneBatch(lane_of(sku), [], [mark(5)]))
+            self.add(bench, sku, 3, mark(9))
 
         self.crews.end_one(1)
         assert bench.window.look().watermarks == [LaneWatermark(lane_of(self.COOL), "topic/0", 5)]
 
-        self.take_off(bench, self.COOL, 3)
+        self.add(bench, self.COOL, 4)
         self.crews.end_one(1)
         assert bench.window.look().watermarks == [LaneWatermark(lane_of(self.COOL), "topic/0", 9)]
 
@@ -366,6 +424,7 @@ class TestCrews:
 
         assert bench.window.look() == Decided(watermarks=[LaneWatermark("00", "topic/0", 5)])
         assert bench.window.pending(lane_of(self.HOT)) == [product_part(1), product_part(2)]
+        assert self.crews.under_way == [], "nothing takes off again"
 
         self.add(bench, self.COOL, 1, mark(9))
         assert bench.window.close() == Decided(), "the store is away, and a stop waits for it only once"
@@ -394,7 +453,196 @@ class TestCrews:
         assert self.crews.under_way == []
         assert bench.window.pending(lane_of(self.HOT)) == parts
         assert bench.window.look_at() is not None
+        bench.window.look()
+        self.crews.end_one(0)
         assert len(decisions(bench.window.look())) == 5
+
+
+class TestCritical:
+    """Prices overtake products between documents, and never within one."""
+
+    SHARE = 2
+    HOT, ALSO_HOT = TestCrews.HOT, TestCrews.ALSO_HOT
+
+    @pytest.fixture
+    def bench(self) -> Bench:
+        bench = Bench(max_changes=self.SHARE * CREWS, critical={"price"})
+        self.crews = LateCrews.of(bench.window)
+        return bench
+
+    def backlog(self, bench: Bench, sku: str = HOT) -> None:
+        """A flight of normal changes that is away, and as many that wait for its return."""
+        for row_version in (1, 2, 3, 4):
+            assert bench.window.add(batch(product_part(row_version, sku=sku))) == Decided()
+        assert len(self.crews.under_way) == 1
+
+    def test_a_critical_change_overtakes_a_backlog_of_its_crew(self, bench: Bench) -> None:
+        self.backlog(bench)
+        bench.window.add(batch(price_part(sku=self.ALSO_HOT)))
+        bench.clock.advance(MAX_AGE_US)
+
+        assert bench.window.look() == Decided()
+        assert len(self.crews.under_way) == 2
+        self.crews.end_one(1)
+
+        assert decisions(bench.window.look()) == [(f"price:EUR:{self.ALSO_HOT}", 1, Decision.APPLIED)]
+        assert bench.written == [[self.ALSO_HOT]]
+        assert len(bench.window.pending(lane_of(self.HOT))) == 4
+
+    def test_with_a_share_of_critical_changes_nobody_waits_for_their_age(self, bench: Bench) -> None:
+        self.backlog(bench)
+
+        for version in (1, 2):
+            bench.window.add(batch(price_part(version, sku=self.ALSO_HOT)))
+
+        assert len(self.crews.under_way) == 2
+
+    def test_none_takes_off_with_a_document_that_is_in_flight(self, bench: Bench) -> None:
+        self.backlog(bench)
+        bench.window.add(batch(price_part(sku=self.HOT)))
+        bench.window.add(batch(price_part(2, sku=self.HOT)))
+        bench.clock.advance(MAX_AGE_US)
+        assert bench.window.look() == Decided()
+        assert len(self.crews.under_way) == 1
+
+        self.crews.end_one(0)
+        assert len(decisions(bench.window.look())) == 2
+
+        assert len(self.crews.under_way) == 1, "and when that has landed, all that waits for it goes along"
+        self.crews.end_one(0)
+        assert sorted(decisions(bench.window.look())) == [
+            (f"price:EUR:{self.HOT}", 1, Decision.SUPERSEDED),
+            (f"price:EUR:{self.HOT}", 2, Decision.APPLIED),
+            (f"product:{self.HOT}", 3, Decision.SUPERSEDED),
+            (f"product:{self.HOT}", 4, Decision.APPLIED),
+        ]
+        assert bench.written == [[self.HOT]] * 2
+        assert bench.store.reads == [[self.HOT]], "nothing was turned away"
+
+    def test_normal_changes_leave_a_document_of_a_critical_flight_where_it_is(self, bench: Bench) -> None:
+        for version in (1, 2):
+            bench.window.add(batch(price_part(version, sku=self.HOT)))
+        assert len(self.crews.under_way) == 1
+        for row_version, sku in ((1, self.HOT), (2, self.HOT), (1, self.ALSO_HOT)):
+            bench.window.add(batch(product_part(row_version, sku=sku)))
+
+        self.crews.end_one(1)
+        bench.window.look()
+        assert bench.written == [[self.ALSO_HOT]]
+
+        bench.window.close()
+        assert bench.written == [[self.ALSO_HOT], [self.HOT], [self.HOT]]
+
+    def test_a_document_that_is_hot_with_critical_changes_has_its_normal_ones_written_too(
+        self, bench: Bench
+    ) -> None:
+        bench.window.add(batch(product_part(1, sku=self.HOT)))
+        for version in (1, 3, 5):
+            for each in (version, version + 1):
+                bench.window.add(batch(price_part(each, sku=self.HOT)))
+        self.crews.end_one(0)
+        told = bench.window.look()
+
+        assert (f"product:{self.HOT}", 1, Decision.APPLIED) in decisions(told)
+
+    def test_under_a_light_load_all_is_written_together(self, bench: Bench) -> None:
+        bench.window.add(batch(product_part(sku=self.ALSO_HOT)))
+        bench.window.add(batch(price_part(sku=self.HOT)))
+        bench.clock.advance(MAX_AGE_US)
+
+        assert len(decisions(bench.window.look())) == 2
+        assert len(bench.written) == 1
+
+    def test_a_watermark_waits_for_what_is_overtaken(self, bench: Bench) -> None:
+        self.backlog(bench)
+        lane = lane_of(self.ALSO_HOT)
+        bench.window.add(batch(price_part(sku=self.ALSO_HOT), mark(5)))
+        bench.clock.advance(MAX_AGE_US)
+        bench.window.look()
+        self.crews.end_one(1)
+
+        assert bench.window.look().watermarks == []
+        assert bench.window.close().watermarks == [LaneWatermark(lane, "topic/0", 5)]
+
+
+class TestRoom:
+    """What the source may read on."""
+
+    def test_is_two_flights_of_each_crew_less_what_is_pending(self) -> None:
+        bench = Bench(max_changes=8, critical={"price"})
+        crews = LateCrews.of(bench.window)
+        bench.window.look()
+        assert bench.room.left == (16, window_module.PENDING_MAX_BYTES)
+
+        for row_version in (1, 2, 3):
+            bench.window.add(batch(product_part(row_version)))
+        bench.window.add(batch(price_part(1)))
+        changes, left_bytes = bench.room.left
+        assert changes == 13
+        assert left_bytes < window_module.PENDING_MAX_BYTES
+
+        crews.end_one(0)
+        bench.window.look()
+        assert bench.room.left[0] == 15
+        bench.window.close()
+        assert bench.room.left == (16, window_module.PENDING_MAX_BYTES)
+
+    def test_is_given_again_for_what_is_written_without_a_flight(self, bench: Bench) -> None:
+        bench.window.add(batch(product_part()))
+        assert bench.room.left[0] == 1_999
+        bench.clock.advance(MAX_AGE_US)
+        bench.window.look()
+        assert bench.room.left[0] == 2_000
+
+    def test_what_a_stop_left_undecided_takes_room(self, bench: Bench) -> None:
+        bench.window.add(batch(product_part()))
+        bench.store.write_faults.append(Fault.UNAVAILABLE)
+        bench.stop.request()
+        bench.window.close()
+        assert bench.room.left[0] == 1_999
+
+    def test_there_is_none_for_more_bytes_than_may_be_pending(self, bench: Bench) -> None:
+        bench.window.add(batch(large_part(window_module.PENDING_MAX_BYTES + 1, 1, "SKU-1")))
+        assert bench.room.left == (1_999, 0)
+
+
+class TestPace:
+    def test_flights_shrink_while_the_store_is_slow_and_grow_again(self) -> None:
+        pace = Pace(400)
+        pace.landed(400, FLIGHT_LASTS_AT_MOST * 2)
+        assert pace.documents == 200
+        pace.landed(200, FLIGHT_LASTS_AT_MOST)
+        assert pace.documents == 400
+        pace.landed(400, FLIGHT_LASTS_AT_MOST / 2)
+        assert pace.documents == 400
+
+    def test_never_below_a_few(self) -> None:
+        pace = Pace(400)
+        pace.landed(400, FLIGHT_LASTS_AT_MOST * 1_000)
+        assert pace.documents == FEWEST_DOCUMENTS
+
+    def test_nor_above_the_most_where_that_is_less(self) -> None:
+        pace = Pace(2)
+        pace.landed(2, FLIGHT_LASTS_AT_MOST * 10)
+        assert pace.documents == 2
+
+    def test_a_flight_that_is_not_full_tells_nothing(self) -> None:
+        pace = Pace(400)
+        pace.landed(399, FLIGHT_LASTS_AT_MOST * 10)
+        assert pace.documents == 400
+
+    def test_what_does_not_fit_takes_the_next_flight(self) -> None:
+        bench = Bench(max_changes=8)
+        crews = LateCrews.of(bench.window)
+        skus = [TestCrews.HOT, TestCrews.ALSO_HOT, TestCrews.ALSO_HOT_2]
+        for sku in skus:
+            bench.window.restore(lane_of(sku), [product_part(sku=sku)])
+        bench.window.add(batch(product_part(2, sku=skus[0])))
+        assert len(crews.under_way) == 1
+
+        bench.window.close()
+
+        assert bench.written == [skus[:2], skus[2:]]
 
 
 class TestThreads:
@@ -431,11 +679,10 @@ class TestThreads:
 
     def test_the_next_flight_of_the_crew_waits_for_it(self, bench: Bench) -> None:
         self.fill(bench, 1)
+        self.fill(bench, 2)
         self.may_write.set()
 
-        told = self.fill(bench, 2)
-
-        assert sorted(decisions(told)) == [
+        assert sorted(decisions(Waiting.for_landing(bench.window))) == [
             ("price:EUR:SKU-1", 1, Decision.APPLIED),
             ("product:SKU-1", 1, Decision.APPLIED),
         ]
@@ -467,13 +714,14 @@ class TestThreads:
     def test_its_watermarks_are_told_when_it_has_landed(self, bench: Bench) -> None:
         bench.window.add(LaneBatch("04", [], [mark(5)]))
         self.fill(bench, 1)
+        bench.window.add(batch(stock_part(1)))
         bench.window.add(LaneBatch("04", [], [mark(9)]))
         assert bench.window.look() == Decided()
 
         self.may_write.set()
 
         assert Waiting.for_landing(bench.window).watermarks == [LaneWatermark("04", "topic/0", 5)]
-        assert bench.window.close() == Decided(watermarks=[LaneWatermark("04", "topic/0", 9)])
+        assert bench.window.close().watermarks == [LaneWatermark("04", "topic/0", 9)]
 
     def test_an_error_in_the_background_ends_the_flow(self, bench: Bench) -> None:
         bench.store.write_faults.append(Fault.CRASH_BEFORE_WRITE)

@@ -13,6 +13,7 @@ from sinks.status import record_failure
 from syncline.circuit import Circuits
 from syncline.model.store import Write, WriteResult
 from syncline.process import settings_or_exit, start
+from syncline.room import Room
 from syncline.settings import Settings
 from syncline.stopping import Stop
 
@@ -37,6 +38,6 @@ def flow() -> Dataflow:
     settings = settings_or_exit()
     dsn = settings.postgres_dsn.get_secret_value()
     stop, health = start(NAME, settings, lambda error: record_failure(NAME, dsn, error))
-    circuits = Circuits(stop)
-    source = kafka_source(NAME, settings, circuits.kafka, health.progress)
-    return build(settings, source, DyingStore(settings, stop), circuits)
+    circuits, room = Circuits(stop), Room()
+    source = kafka_source(NAME, settings, circuits.kafka, health.progress, room)
+    return build(settings, source, DyingStore(settings, stop), circuits, room)
