@@ -8,9 +8,14 @@ from collections import Counter
 from operator import attrgetter
 from pathlib import Path
 
+import pytest
+
 from tests.chaos.battle import battle
 from tests.chaos.checks import faults_found
 from tests.chaos.ground import Ground
+
+MOST_SEEDS = 6
+SHORT_SECONDS = 10.0
 
 
 def test_nothing_is_lost_resurrected_or_out_of_order(
@@ -34,3 +39,15 @@ def test_nothing_is_lost_resurrected_or_out_of_order(
 
 def _kind(found: str) -> str:
     return found.partition(":")[0]
+
+
+@pytest.mark.timeout(900)
+def test_acknowledging_before_the_write_is_found(battleground: Ground, tmp_path: Path) -> None:
+    """The suite's own test: a flow whose writes are acknowledged first is found out, within a few seeds."""
+    for seed in range(1, MOST_SEEDS + 1):
+        home = tmp_path / str(seed)
+        home.mkdir()
+        with battle(battleground, home, seed, SHORT_SECONDS, acknowledges_first=True) as fought:
+            if any(found.startswith("lost") for found in faults_found(fought)):
+                return
+    pytest.fail(f"nothing was found in {MOST_SEEDS} seeds")
