@@ -13,6 +13,7 @@ FULL = Sizes(
     rates=(100, latency.PEAK_RATE, 2_000),
     seconds=30,
     warm_up_seconds=10,
+    servers_warm_up_seconds=300,
     live_products=200_000,
     live_products_levels=(10_000, 100_000, 500_000),
     level_rate=latency.PEAK_RATE,
@@ -24,6 +25,7 @@ QUICK = Sizes(
     rates=(100, latency.PEAK_RATE),
     seconds=5,
     warm_up_seconds=2,
+    servers_warm_up_seconds=3,
     live_products=1_000,
     live_products_levels=(500, 2_000),
     level_rate=300,
@@ -55,6 +57,7 @@ _MEASUREMENTS = (
         lambda sizes: (
             0.3
             + sizes.live_products / _LOADED_A_MINUTE
+            + sizes.servers_warm_up_seconds / 60
             + sizes.rounds * len(sizes.rates) * _run_seconds(sizes) / 60
         ),
     ),
@@ -65,6 +68,7 @@ _MEASUREMENTS = (
         lambda sizes: (
             0.3
             + sizes.live_products_levels[-1] / _LOADED_A_MINUTE
+            + sizes.servers_warm_up_seconds / 60
             + sizes.rounds * len(sizes.live_products_levels) * _run_seconds(sizes) / 60
         ),
     ),

@@ -23,7 +23,7 @@ from bench.goods import UPDATES
 from bench.loading import Loader
 from bench.measurement import Outcome, Run, Sizes, Tell
 from bench.observed_flow import ObservedFlow
-from bench.road import start_relay, work
+from bench.road import start_relay, warm_up, work
 from bench.scratch import scratch
 from syncline.model.steps import END_TO_END
 from syncline.services.shop import Shop
@@ -40,12 +40,17 @@ def measure(settings: Settings, sizes: Sizes, tell: Tell) -> Outcome:
     with scratch(settings, services=True) as own, ExitStack() as until:
         loader = Loader(own, _SEED)
         start_relay(own, until)
+        warmed_up: list[Figure] = []
         for level in sizes.live_products_levels:
             loader.load(level, lambda count, of=level: tell(f"{count:,} of {of:,} products loaded"))  # type: ignore[misc]
+            if not warmed_up:
+                with ObservedFlow(own):
+                    shop = Shop(own.source_dsns, _SEED - 1, UPDATES)
+                    warmed_up = warm_up(own, shop, sizes.level_rate, sizes, tell)
             for number in range(sizes.rounds):
                 tell(f"{level:,} products, round {number + 1} of {sizes.rounds}")
                 runs.append({"live_products": level, "round": number, **_run(own, sizes, number)})
-    return Outcome(_figures(runs, sizes), runs)
+    return Outcome([*warmed_up, *_figures(runs, sizes)], runs)
 
 
 def _run(settings: Settings, sizes: Sizes, number: int) -> Run:

@@ -26,6 +26,8 @@ class Sizes:
     seconds: float
     """How long each rate is held, after the warm-up."""
     warm_up_seconds: float
+    servers_warm_up_seconds: float
+    """Longest wait for the servers' compilers, before all runs of the whole road."""
     live_products: int
     """Products in the index while latency is measured."""
     live_products_levels: tuple[int, ...]
