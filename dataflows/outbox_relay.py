@@ -17,6 +17,7 @@ from sinks.status import record_failure
 from sources.due_retries import DueRetries
 from sources.outbox import OutboxRemoval, OutboxSource
 from sources.outbox_queue import Outbox, OutboxSettings
+from sources.published_up_to import PublishedUpTo
 from syncline.circuit import Circuits
 from syncline.health import Health
 from syncline.model.outbox import Publication
@@ -70,6 +71,11 @@ def build(settings: Settings, circuits: Circuits, health: Health) -> Dataflow:
                 watermark_interval=timedelta(milliseconds=settings.watermark_interval_ms),
             ),
             fence=transactions[schema].fence,
+            published=PublishedUpTo(
+                settings.kafka_bootstrap_servers,
+                f"{settings.topic_prefix}-{NAME}-{schema}",
+                min(topics[schema].values()),
+            ),
             fill=due_retries.send if schema == SCHEMA else None,
         )
         for schema, source_dsn in dsns.items()

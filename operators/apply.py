@@ -14,6 +14,7 @@ import bytewax.operators as op
 from bytewax.dataflow import Stream, operator
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 
+from operators.copy_watch import CopyWatch
 from operators.decide import Decide
 from operators.deliver import Deliver
 from operators.lanes import LaneBatch, group_by_lane
@@ -23,7 +24,7 @@ from syncline.clock import Clock, system_clock_us
 from syncline.model.change import Watermark
 from syncline.model.decision import Conflict, Decided, Review
 from syncline.model.document import DocumentShape
-from syncline.model.errors import CopyReplaced, RecoveryUnusable
+from syncline.model.errors import RecoveryUnusable
 from syncline.model.failure import Failure
 from syncline.model.part import Part
 from syncline.model.store import Store
@@ -38,9 +39,9 @@ LaneState = dict[str, Any]
 class LaneLogic(StatefulBatchLogic[LaneBatch, Decided, LaneState]):
     """One lane: hands its changes to the worker's window, and keeps what is pending in its snapshot."""
 
-    def __init__(self, window: Window, store_identity: str, resume_state: LaneState | None) -> None:
+    def __init__(self, window: Window, copy: CopyWatch, resume_state: LaneState | None) -> None:
         self._window = window
-        self._store_identity = store_identity
+        self._copy = copy
         self._lane: str | None = None
         if resume_state is not None:
             self._resume(resume_state)
@@ -51,15 +52,12 @@ class LaneLogic(StatefulBatchLogic[LaneBatch, Decided, LaneState]):
                 f"the snapshot has format {state['format']}, this version reads {SNAPSHOT_FORMAT}; "
                 "remove the recovery folder, the flow then reads the log from its beginning"
             )
-        if state["store"] != self._store_identity:
-            raise CopyReplaced(
-                f"the snapshot was taken with the copy {state['store']}, but this is {self._store_identity}; "
-                "remove the recovery folder, the flow then loads the copy from the log's beginning"
-            )
+        self._copy.compare(state["store"], self._copy.identity, "the snapshot was taken with")
         self._lane = state["lane"]
         self._window.restore(state["lane"], [Part.from_plain(part) for part in state["pending"]])
 
     def on_batch(self, values: list[LaneBatch]) -> tuple[list[Decided], bool]:
+        self._copy.look()
         decided = Decided()
         for batch in values:
             self._lane = batch.lane
@@ -81,7 +79,7 @@ class LaneLogic(StatefulBatchLogic[LaneBatch, Decided, LaneState]):
         return {
             "format": SNAPSHOT_FORMAT,
             "lane": self._lane,
-            "store": self._store_identity,
+            "store": self._copy.identity,
             "pending": [part.to_plain() for part in pending],
         }
 
@@ -132,7 +130,7 @@ def apply(
     def build(resume_state: LaneState | None) -> LaneLogic:
         if not hasattr(worker, "window"):
             deliver = Deliver(store, limits.working_set_bytes, circuit)
-            worker.identity = deliver.identity()
+            worker.copy = CopyWatch(deliver.identity, clock)
             worker.window = Window(
                 Decide(shape, rules, deliver, clock),
                 limits.max_changes,
@@ -141,7 +139,7 @@ def apply(
                 critical,
                 room,
             )
-        return LaneLogic(worker.window, worker.identity, resume_state)
+        return LaneLogic(worker.window, worker.copy, resume_state)
 
     lanes = op.flat_map("group_by_lane", up, group_by_lane)
     decided = op.stateful_batch("lanes", lanes, build)

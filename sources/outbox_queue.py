@@ -29,8 +29,9 @@ import structlog
 from psycopg import sql
 
 from sources import sql as sql_files
+from sources.published_up_to import Published, PublishedUpTo
 from syncline.model import envelope
-from syncline.model.errors import TransientError, Unavailable
+from syncline.model.errors import SourceRestored, TransientError, Unavailable
 from syncline.model.message import Record
 from syncline.model.outbox import OutboxBatch, OutboxRow, Publication
 from syncline.postgres import Connection, connect, raise_typed
@@ -106,7 +107,8 @@ class Outbox:
 
     ``topics`` go by aggregate type. ``fence`` is called after the lock is won and before the first read: a
     relay that was paused in between can then no longer publish. ``fill`` is called before each read of
-    what is there, while the lock is held.
+    what is there, while the lock is held. ``published`` remembers how far the outbox came, where a restore of
+    the database does not reach.
     """
 
     def __init__(
@@ -116,6 +118,7 @@ class Outbox:
         topics: Mapping[str, str],
         settings: OutboxSettings,
         fence: Callable[[], None],
+        published: PublishedUpTo,
         fill: Callable[[Connection], None] | None = None,
     ) -> None:
         self.schema = schema
@@ -126,6 +129,7 @@ class Outbox:
         self._topics = topics
         self._settings = settings
         self._fence = fence
+        self._published_up_to = published
         self._fill = fill
         self._connection: Connection | None = None
         self._statements = _Statements.of(schema, has_commit_times=False)
@@ -133,6 +137,7 @@ class Outbox:
         self._next_poll = 0.0
         self._not_before = 0.0
         self._next_watermark = 0.0
+        self._newest = Published(settings.generation, 0)
         self._begin_tenure(None)
 
     def _begin_tenure(self, tenure: int | None) -> None:
@@ -305,6 +310,11 @@ class Outbox:
         if publication.error is not None:
             self._let_go(publication.error)
             return
+        if batch.rows:
+            newest = Published(self._settings.generation, max(row.seq for row in batch.rows))
+            self._newest = max(self._newest, newest)
+        if batch.commit and self._newest.seq:
+            self._published_up_to.note(self._newest)
         if self._connection is None or batch.tenure != self._tenure:
             return
         self._published += [row.seq for row in batch.rows]
@@ -325,6 +335,7 @@ class Outbox:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+        self._published_up_to.close()
         self._begin_tenure(None)
 
     def _connect(self) -> Connection:
@@ -344,6 +355,7 @@ class Outbox:
         ).fetchone()
         if won is None or won[0] is None:
             return None
+        self._check_source(connection)
         self._fence()
         # Before the first read: news between the two would be missed.
         connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(f"syncline_outbox_{self.schema}")))
@@ -352,6 +364,28 @@ class Outbox:
         self._statements = _Statements.of(self.schema, has_commit_times=tracked == ("on",))
         _log.info("the outbox is ours", schema=self.schema, tenure=self._tenure)
         return self._tenure
+
+    def _check_source(self, connection: Connection) -> None:
+        """Raises ``SourceRestored`` where the outbox has gone back behind what was published of it."""
+        known, generation = self._published_up_to.recall(), self._settings.generation
+        row = connection.execute(
+            statement(sql_files, "outbox_newest"), {"outbox": f"{self.schema}.outbox"}
+        ).fetchone()
+        if known is None or row is None or row[0] is None or known.generation < generation:
+            return
+        if known.generation > generation:
+            raise SourceRestored(
+                f"generation is {generation}, and {self.schema} was published with {known.generation}: "
+                f"all copies would take its changes for old; set generation to {known.generation}"
+            )
+        if row[0] < known.seq:
+            raise SourceRestored(
+                f"the outbox of {self.schema} has come to {row[0]}, and {known.seq} was published: the "
+                "database was restored to an earlier point, and all copies would take its changes for old; "
+                f"set generation to {generation + 1}, then send rows again: docs/failures.md, 'Sending rows "
+                "again'"
+            )
+        self._newest = known
 
     def _let_go(self, error: Exception) -> None:
         self.close()

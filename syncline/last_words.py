@@ -53,11 +53,11 @@ _decoder = Decoder(LastWords)
 
 def words_of(error: BaseException) -> LastWords:
     return LastWords(
-        f"{type(error).__name__}: {error}", _cause_of(error), is_fatal=isinstance(error, FatalError)
+        f"{type(error).__name__}: {error}", cause_of(error), is_fatal=isinstance(error, FatalError)
     )
 
 
-def _cause_of(error: BaseException) -> Cause:
+def cause_of(error: BaseException) -> Cause:
     if isinstance(error, SynclineError):
         return Cause.OURS
     frames = traceback.extract_tb(error.__traceback__)

@@ -16,7 +16,9 @@ from structlog.typing import Processor
 
 from syncline import last_words
 from syncline.health import Health, serve
+from syncline.last_words import Cause
 from syncline.model.errors import Misconfigured, SynclineError, TransientError
+from syncline.recovery_folder import own_recovery_folder, what_is_wrong_with
 from syncline.settings import Settings
 from syncline.stopping import Stop, stop_on_signals
 
@@ -102,6 +104,8 @@ Excepthook = Callable[[type[BaseException], BaseException, TracebackType | None]
 def _excepthook(flow: str, stop: Stop, on_failure: Callable[[str], None]) -> Excepthook:
     def end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         cause = root_cause(error)
+        if last_words.cause_of(cause) is Cause.ENGINE and (folder := own_recovery_folder()) is not None:
+            cause = what_is_wrong_with(folder) or cause
         if stop.requested and isinstance(cause, TransientError):
             # It was told to stop while it held its place, and what it held was not done: no failure.
             _log.info("stopped; the next start resumes from the last snapshot", flow=flow, held_by=str(cause))

@@ -21,6 +21,7 @@ from syncline import policies
 from syncline.kafka import CLIENT_LOG, MAX_RECORD_BYTES, typed
 from syncline.policies.reading import load_policies
 from syncline.policies.reentry import reentry_topic
+from syncline.recovery_folder import check_recovery_folder
 from syncline.settings import Settings
 
 RECOVERY_PARTITIONS = 4
@@ -101,7 +102,7 @@ def create_search_index(settings: Settings) -> bool:
 
 
 def create_recovery_folder(settings: Settings, flow: str) -> Path:
-    """Create the folder for the flow's snapshots; a half-made one is made anew."""
+    """Create the folder for the flow's snapshots; a half-made one is made anew, an unusable one is told."""
     folder = settings.recovery_folder / flow
     made = list(folder.glob("part-*.sqlite3"))
     if len(made) != RECOVERY_PARTITIONS:
@@ -109,6 +110,7 @@ def create_recovery_folder(settings: Settings, flow: str) -> Path:
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         init_db_dir(folder, RECOVERY_PARTITIONS)  # type: ignore[no-untyped-call]
+    check_recovery_folder(folder)
     return folder
 
 

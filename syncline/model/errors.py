@@ -23,6 +23,7 @@
         ├── LogTruncated
         ├── LogReplaced
         ├── RecoveryUnusable
+        ├── SourceRestored
         └── ServerDidNotStart
 
 How an error is treated follows from its class alone, never from its text. An exception from outside
@@ -153,6 +154,12 @@ class RecoveryUnusable(FatalError):
     """The recovery folder is corrupt, or of another version; without it the flow reads the log anew."""
 
     remedy = "remove the recovery folder as the error says"
+
+
+class SourceRestored(FatalError):
+    """A source was restored to an earlier point: its changes would be older than what the copies hold."""
+
+    remedy = "set SYNCLINE_GENERATION as the error says"
 
 
 class ServerDidNotStart(FatalError):

@@ -31,7 +31,7 @@ SERVERS = {
 }
 """What servers are asked, and how what they answer is told by class; operators know no server."""
 DATA_PATH = {"dataflows", "sources", "operators", "sinks"} | SERVERS | POLICIES | TOOLS
-OF_A_RUN = {"syncline.last_words", "syncline.isolation"}
+OF_A_RUN = {"syncline.last_words", "syncline.isolation", "syncline.recovery_folder"}
 """What a process knows of whoever keeps it alive."""
 AROUND_A_FLOW = {"syncline.settings", "syncline.health", "syncline.process"} | OF_A_RUN
 ANYTHING = {"syncline", *ROOMS}
@@ -51,6 +51,7 @@ ALLOWED: dict[str, set[str]] = {
     "syncline.kafka": MODEL,
     "syncline.elasticsearch": MODEL,
     "syncline.last_words": MODEL,
+    "syncline.recovery_folder": MODEL,
     "syncline.redis_contact": MODEL | {"syncline.circuit"},
     "syncline.cache_scripts": set(),
     # Services embed it: of Syncline it brings in as little as it can.
@@ -63,7 +64,7 @@ ALLOWED: dict[str, set[str]] = {
     "sinks": {"sinks"} | SERVERS | POLICIES | TOOLS,
     "dataflows": DATA_PATH | AROUND_A_FLOW,
     # Around the data path, which knows nothing of them.
-    "syncline.provision": (DATA_PATH - {"dataflows"}) | {"syncline.settings"},
+    "syncline.provision": (DATA_PATH - {"dataflows"}) | {"syncline.settings", "syncline.recovery_folder"},
     "syncline.console": ANYTHING,
     "syncline.flow_processes": ANYTHING - {"bench"},
     "syncline.supervisor": ANYTHING - {"bench"},

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from operators.apply import LaneLogic
 from operators.calls import do
+from operators.copy_watch import CopyWatch
 from operators.decide import Decide, Result
 from operators.deliver import Deliver
 from operators.lanes import LaneBatch, lane_of
@@ -41,7 +42,7 @@ class Bench:
         self.window = Window(self.decide, max_changes, max_age, self.clock, critical, self.room)
 
     def lane(self, state: dict[str, object] | None = None) -> LaneLogic:
-        return LaneLogic(self.window, self.store.identity(), state)
+        return LaneLogic(self.window, CopyWatch(self.store.identity, self.clock), state)
 
     def apply(self, parts: Iterable[Part]) -> Result:
         return do(self.decide(parts))

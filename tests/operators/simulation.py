@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any, NamedTuple, cast
 
 from operators.apply import LaneLogic, LaneState
+from operators.copy_watch import CopyWatch
 from operators.decide import Decide
 from operators.deliver import Deliver
 from operators.lanes import LaneBatch, group_by_lane, lane_of
@@ -202,7 +203,7 @@ class Process:
         self._awake = set(self._lanes)
 
     def _build(self, state: LaneState | None) -> LaneLogic:
-        return LaneLogic(self._window, self._store.identity(), state)
+        return LaneLogic(self._window, CopyWatch(self._store.identity, self._clock), state)
 
     @property
     def is_done(self) -> bool:

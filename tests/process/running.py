@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -81,10 +82,23 @@ class Running:
 
     def start(self, flow: str, **environment: object) -> Flow:
         """``python -m bytewax.run dataflows.FLOW``, with other settings where they are given."""
+        return self.start_as_it_is(flow, self.recovery_folder if FLOWS[flow] else None, environment)
+
+    def start_as_it_is(
+        self,
+        flow: str,
+        recovery_folder: Path | None,
+        environment: Mapping[str, object],
+        largest_file_bytes: int | None = None,
+    ) -> Flow:
+        """With a recovery folder that is not looked at before, and in which no file may become too large."""
         log = self._folder / f"{flow}-{next(self._numbers)}.log"
         command = [sys.executable, "-m", "bytewax.run", f"dataflows.{flow}", "-s", "1"]
-        if FLOWS[flow]:
-            command += ["-r", str(self.recovery_folder), "-b", "0"]
+        if recovery_folder is not None:
+            command += ["-r", str(recovery_folder), "-b", "0"]
+        if largest_file_bytes is not None:
+            # Python ignores the signal that says so, and gets the error instead.
+            command = ["prlimit", f"--fsize={largest_file_bytes}", *command]
         variables = {f"SYNCLINE_{name.upper()}": str(value) for name, value in environment.items()}
         with log.open("wb") as output:
             process = subprocess.Popen(

@@ -15,6 +15,7 @@ from psycopg import conninfo
 
 from sinks.kafka import KafkaTransactions, Publish
 from sources.outbox_queue import Outbox, OutboxSettings
+from sources.published_up_to import PublishedUpTo
 from syncline.clock import system_clock_us
 from syncline.model.errors import BadCredentials, Fenced, MissingResource, Unavailable
 from syncline.model.message import Message
@@ -62,6 +63,9 @@ class Relay:
                 watermark_interval=timedelta(0) if watermarks else timedelta(days=1),
             ),
             fence=self.transactions.fence,
+            published=PublishedUpTo(
+                settings.kafka_bootstrap_servers, f"{settings.topic_prefix}-{schema}", self.topic
+            ),
         )
         if not watermarks:
             self.outbox._next_watermark = time.monotonic() + 86_400
