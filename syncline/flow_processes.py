@@ -33,6 +33,20 @@ def check_flow(flow: str) -> str:
     return flow
 
 
+def check_share(flow: str, processes: int, partitions: int) -> int:
+    """The number of processes itself. Raises ``Misconfigured`` where they cannot share the partitions evenly.
+
+    They go through their epochs together, so all would go at the pace of those that read most.
+    """
+    if FLOWS[check_flow(flow)] and partitions % processes:
+        even = " or ".join(str(number) for number in range(1, partitions + 1) if partitions % number == 0)
+        raise Misconfigured(
+            f"processes: {processes} cannot share {partitions} partitions evenly, and all would go at the "
+            f"pace of the one that reads most; take {even}, or widen the topics (topic_partitions)"
+        )
+    return processes
+
+
 class FlowProcesses:
     """Starts the processes of one flow, and ends them together: Bytewax's peers need each other.
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from syncline.flow_processes import FLOWS
+from syncline.flow_processes import FLOWS, check_share
 from syncline.process import configure_logs
 from syncline.settings import Settings
 from syncline.supervisor import Supervisor
@@ -20,8 +20,9 @@ def run(
 
     SIGTERM and Ctrl-C are passed on to them, and end it.
     """
-    configure_logs(Settings.load().log_level)
-    supervisor = Supervisor(flow, processes)
+    settings = Settings.load()
+    configure_logs(settings.log_level)
+    supervisor = Supervisor(flow, check_share(flow, processes, settings.topic_partitions))
 
     def pass_on(signal_number: int, _frame: FrameType | None) -> None:
         supervisor.stop(signal.Signals(signal_number))

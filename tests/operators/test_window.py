@@ -565,6 +565,44 @@ class TestCritical:
         assert bench.window.close().watermarks == [LaneWatermark(lane, "topic/0", 5)]
 
 
+def test_a_critical_change_is_written_before_the_backlog() -> None:
+    """Of any number of products, all of which came before it, but for what had taken off."""
+    bench = Bench(max_changes=400, critical={"price"})
+    crews = LateCrews.of(bench.window)
+    for number in range(900):
+        bench.window.add(batch(product_part(sku=f"SKU-{number}")))
+    had_taken_off = len(crews.under_way)
+    bench.window.add(batch(price_part(sku="D")))
+    bench.clock.advance(MAX_AGE_US)
+    bench.window.look()
+
+    told = bench.window.close()
+
+    assert len(decisions(told)) == 901
+    assert ["D"] in bench.written[: had_taken_off + 1]
+    assert sum(map(len, bench.written[had_taken_off + 1 :])) >= 400
+
+
+def test_a_hot_document_is_written_a_few_times_and_holds_up_no_other() -> None:
+    """It has half of all changes; others of its lane are written with it or before it."""
+    bench = Bench(max_changes=80)
+    crews = LateCrews.of(bench.window)
+    told = Decided()
+    for row_version in range(1, 101):
+        bench.window.add(batch(product_part(row_version, sku=TestCrews.HOT)))
+        bench.window.add(batch(product_part(sku=f"SKU-{row_version + 1}")))
+        if row_version == 50:
+            bench.window.add(batch(product_part(sku=TestCrews.ALSO_HOT)))
+        if row_version in {60, 80}:
+            crews.end_one(0)
+            told.add(bench.window.look())
+    assert TestCrews.ALSO_HOT in {applied.document_id for applied in told.applied}
+    told.add(bench.window.close())
+
+    assert len(decisions(told)) == 201
+    assert sum(call.count(TestCrews.HOT) for call in bench.written) <= 4
+
+
 class TestRoom:
     """What the source may read on."""
 

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from syncline.flow_processes import BEREAVED_TIMEOUT_SECONDS, FLOWS, FlowProcesses, check_flow, free_ports
+from syncline.flow_processes import (
+    BEREAVED_TIMEOUT_SECONDS,
+    FLOWS,
+    FlowProcesses,
+    check_flow,
+    check_share,
+    free_ports,
+)
 from syncline.model.errors import Misconfigured
 from syncline.provision import create_recovery_folder
 from syncline.settings import Settings
@@ -27,6 +34,21 @@ def started(log: Path, count: int) -> bool:
 def test_a_flow_that_there_is_none_of_is_told() -> None:
     with pytest.raises(Misconfigured, match=f"there is no 'nothing'; there are {', '.join(FLOWS)}"):
         check_flow("nothing")
+
+
+@pytest.mark.parametrize(("processes", "partitions"), [(1, 3), (3, 3), (2, 6), (6, 6)])
+def test_processes_that_share_the_partitions_evenly(processes: int, partitions: int) -> None:
+    assert check_share("catalog_search", processes, partitions) == processes
+
+
+@pytest.mark.parametrize(("processes", "partitions"), [(2, 3), (4, 3), (6, 3)])
+def test_processes_that_do_not_are_refused(processes: int, partitions: int) -> None:
+    with pytest.raises(Misconfigured, match=f"{processes} cannot share 3 partitions evenly.*take 1 or 3"):
+        check_share("catalog_search", processes, partitions)
+
+
+def test_a_flow_that_reads_no_partitions_is_free_to_stand_by() -> None:
+    assert check_share("outbox_relay", 2, 3) == 2
 
 
 def test_ports_are_free_and_different() -> None:
