@@ -160,6 +160,13 @@ def test_more_than_one_statement_takes_is_written_in_order(
     assert sorted(store.read(ids)) == ids
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rivals wait for each other however busy the machine is."""
+    monkeypatch.setattr(postgres_documents, "LOCK_TIMEOUT_MS", 30_000)
+
+
+@pytest.mark.usefixtures("patient")
 def test_of_many_that_replace_one_state_at_once_one_does(
     store: PostgresStore, database: psycopg.Connection[Any]
 ) -> None:
@@ -179,6 +186,7 @@ def test_of_many_that_replace_one_state_at_once_one_does(
         assert sum(told[number] is Outcome.ALREADY_NEWER for told in outcomes.values()) == 4
 
 
+@pytest.mark.usefixtures("patient")
 def test_of_many_that_create_one_at_once_one_does(store: PostgresStore) -> None:
     barrier = threading.Barrier(5)
 
@@ -197,11 +205,9 @@ def wait_for_lock(database: psycopg.Connection[Any]) -> None:
     eventually(lambda: database.execute(waiting).fetchall(), what="the wait for a lock")
 
 
-def test_a_deadlock_is_to_be_tried_again(
-    dsn: str, database: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("patient")
+def test_a_deadlock_is_to_be_tried_again(dsn: str, database: psycopg.Connection[Any]) -> None:
     """The store locks one row and waits for the other, which somebody holds who then asks for the first."""
-    monkeypatch.setattr(postgres_documents, "LOCK_TIMEOUT_MS", 30_000)
     impatient = PostgresStore(conninfo.make_conninfo(dsn, options="-c deadlock_timeout=3s"), "tests")
     tokens = {id_: create(impatient, id_) for id_ in (ANNA, BOB)}
     writes = [named(id_, "new", token) for id_, token in tokens.items()]
