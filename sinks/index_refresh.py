@@ -7,7 +7,7 @@ not; so a refresh that began after a write was acknowledged is the only one that
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import timedelta
 
 import structlog
@@ -38,7 +38,17 @@ class IndexRefresh:
         with self._lock:
             return self._begun + 1
 
-    def is_done(self, number: int) -> bool:
+    def await_done(self, number: int, longest: timedelta) -> bool:
+        """The same as ``is_done``, having given it this time, and without keeping the distance of a
+        second."""
+        for _ in range(2):  # One may be under way that began too early.
+            if self.is_done(number, at_once=True):
+                return True
+            if (running := self._running) is not None:
+                wait([running], longest.total_seconds())
+        return self.is_done(number)
+
+    def is_done(self, number: int, *, at_once: bool = False) -> bool:
         """Whether this refresh, or a later one, has ended; where it has not, one is begun if it is time to.
 
         Raises what the refresh raised, where that is no ``TransientError``.
@@ -47,8 +57,8 @@ class IndexRefresh:
             self._look()
             if self._done >= number:
                 return True
-            is_time = self._clock() - self._begun_at_us >= EVERY // timedelta(microseconds=1)
-            if self._running is None and is_time:
+            due_at_us = self._begun_at_us + EVERY // timedelta(microseconds=1)
+            if self._running is None and (at_once or self._clock() >= due_at_us):
                 self._begin()
             return False
 

@@ -34,6 +34,8 @@ RETRY_AFTER = timedelta(milliseconds=250)
 """With what the circuit adds, well within the second that stale entries may outlive Redis's return."""
 LOOK_AFTER = timedelta(seconds=0.1)
 """How long listings wait before it is looked whether the index was refreshed."""
+LONGEST_LAST_REFRESH = timedelta(seconds=1)
+"""At a stop; what still waits then is the next start's."""
 MAX_WAITING_NAMES = 10_000
 """A lane's, of either kind; with more, the namespaces stand for them."""
 KEYS_PER_COMMAND = 5_000
@@ -137,6 +139,8 @@ class InvalidateLogic(StatefulBatchLogic[Decided, Invalidated, State]):
         return [], False
 
     def on_eof(self) -> tuple[list[Invalidated], bool]:
+        if self._refresh is not None and self._listings:
+            self._refresh.await_done(max(self._listings), LONGEST_LAST_REFRESH)
         self._send()
         return [], False
 

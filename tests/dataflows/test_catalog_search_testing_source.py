@@ -340,6 +340,29 @@ def test_the_same_bad_bytes_at_two_places_are_one_row_that_a_replay_does_not_cou
     assert servers.rows('SELECT "offset", count FROM sync.quarantine') == [(9, 2)]
 
 
+@pytest.mark.parametrize("then", [(), ("Kettle, renamed",), ("one", "two", "three")], ids=len)
+def test_the_listing_that_a_product_left_is_stale_also_when_only_the_copy_still_knows(
+    servers: Servers, then: Sequence[str]
+) -> None:
+    """Written, and killed before the invalidation and the snapshot: to the replay it is a duplicate."""
+    sku = servers.sku(0)
+    kitchen, garden = f"category:kitchen-{sku}", f"category:garden-{sku}"
+    moved = [
+        change_message("product", product(sku, name=name, category=garden.partition(":")[2]), version)
+        for version, name in enumerate(["Kettle", *then], start=2)
+    ]
+    killed = servers.with_settings(redis_url=SecretStr("redis://127.0.0.1:1/0"))
+    first = change_message("product", product(sku, category=kitchen.partition(":")[2]))
+    in_one_thread(servers.flow([first], 1))
+    for each in moved:
+        in_one_thread(killed.flow([each], 1))
+    servers.cache.mset({kitchen: "old", garden: "old"})
+
+    in_one_thread(servers.flow(moved, 100))
+
+    assert servers.cache.exists(kitchen, garden) == 0
+
+
 class TestNamesOfSteps:
     """Another name for a step or a flow drops the state of every running installation, in silence."""
 

@@ -3,8 +3,15 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncline.model.decision import Known
-from syncline.model.document import CLOCK_TICKS_PER_MS, first_synced_at_us, known, merge, tick
+from syncline.model.decision import Decision, Known, Verdict
+from syncline.model.document import (
+    CLOCK_TICKS_PER_MS,
+    first_synced_at_us,
+    known,
+    listed,
+    merge,
+    tick,
+)
 from syncline.policies.search_document import SearchDocument
 from tests.changes import NOON_US, price_part, product_part
 
@@ -71,3 +78,45 @@ def test_a_document_knows_since_when_each_entity_is_in_it() -> None:
         since.append(first_synced_at_us(document["_sync"]["entities"][part.entity]))
 
     assert since == [0, 0, 0, 0, 4, 4]
+
+
+def put_categories(*categories: str | None) -> list[str]:
+    """What the product is remembered to have been listed under, when it was written with each of these in
+    turn."""
+    document = shape.empty("SKU-1")
+    for version, category in enumerate(categories, start=1):
+        op = "delete" if category == "deleted" else "upsert"
+        part = product_part(version, op) if op == "delete" else product_part(version, category=category)
+        merge(shape, document, part, NOON_US)
+    formerly: dict[str, list[str]] = document["_sync"]["entities"]["product:SKU-1"].get("formerly", {})
+    return formerly.get("category", [])
+
+
+def test_a_document_remembers_what_it_was_listed_under_only_where_that_differs() -> None:
+    assert put_categories("tea", "tea") == []
+    assert put_categories("tea", "garden") == ["tea"]
+    assert put_categories("tea", None) == ["tea"]
+    assert put_categories(None, "tea") == []
+    assert put_categories("tea", "deleted") == ["tea"]
+
+
+def test_it_remembers_that_over_writes_that_change_something_else() -> None:
+    """All of them may have been written before the flow died; the first that comes again is not the last."""
+    assert put_categories("tea", "garden", "garden", "garden") == ["tea"]
+    assert put_categories("tea", "deleted", "garden") == ["tea"]
+
+
+def test_it_remembers_a_few_values_the_newest_first() -> None:
+    assert put_categories("a", "b", "a") == ["b"]
+    assert put_categories(*"abcdefgh") == ["g", "f", "e", "d"]
+
+
+def test_what_changes_came_again_for_is_listed_also_under_what_it_was() -> None:
+    document = shape.empty("SKU-1")
+    first, second = product_part(1, category="tea"), product_part(2, category="garden")
+    for part in (first, second):
+        merge(shape, document, part, NOON_US)
+
+    assert listed(shape, document, [Verdict(second, Decision.APPLIED)]) == {"category": ["garden"]}
+    for decision in (Decision.DUPLICATE, Decision.SUPERSEDED):
+        assert listed(shape, document, [Verdict(second, decision)]) == {"category": ["garden", "tea"]}

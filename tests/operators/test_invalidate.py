@@ -246,6 +246,27 @@ class TestListings:
             lane.logic.on_notify()
         assert index.refreshes == 1
 
+    def test_at_the_end_of_input_a_refresh_is_waited_for(self) -> None:
+        refreshes: list[int] = []
+        refresh = IndexRefresh(lambda: refreshes.append(1), ManualClock())
+        lane = Lane(refresh=refresh)
+        for _ in range(2):
+            lane.logic.on_batch([PRODUCT])
+            lane.logic.on_eof()
+        assert lane.cache.invalidated[-1] >= LISTINGS
+        assert lane.logic.snapshot()["listings"] == []
+        assert len(refreshes) <= 4
+
+    def test_one_that_fails_leaves_them_to_the_next_start(self) -> None:
+        def fail() -> None:
+            raise Unavailable
+
+        lane = Lane(refresh=IndexRefresh(fail, ManualClock()))
+        lane.logic.on_batch([PRODUCT])
+        lane.logic.on_eof()
+        assert lane.logic.snapshot()["listings"] == sorted(LISTINGS)
+        assert lane.cache.invalidated == [ENTRIES]
+
     def test_a_resumed_lane_waits_for_a_refresh_of_its_own(self, lane: Lane, index: Index) -> None:
         lane.logic.on_batch([PRODUCT])
         index.finish()
