@@ -1,6 +1,6 @@
 """What is measured of ``catalog_search``, and in which sizes."""
 
-from bench import dataflow_alone, drain, latency, live_products
+from bench import dataflow_alone, drain, elasticsearch_outage, endurance, latency, live_products
 from bench.measurement import Measurement, Sizes, Suite
 
 _LOADED_A_MINUTE = 60_000
@@ -17,6 +17,8 @@ FULL = Sizes(
     live_products=200_000,
     live_products_levels=(10_000, 100_000, 500_000),
     level_rate=latency.PEAK_RATE,
+    outage_seconds=180,
+    endurance_seconds=1_200,
 )
 QUICK = Sizes(
     rounds=1,
@@ -29,6 +31,8 @@ QUICK = Sizes(
     live_products=1_000,
     live_products_levels=(500, 2_000),
     level_rate=300,
+    outage_seconds=20,
+    endurance_seconds=60,
 )
 
 
@@ -71,6 +75,20 @@ _MEASUREMENTS = (
             + sizes.servers_warm_up_seconds / 60
             + sizes.rounds * len(sizes.live_products_levels) * _run_seconds(sizes) / 60
         ),
+    ),
+    Measurement(
+        "elasticsearch_outage",
+        "Elasticsearch killed while changes go on",
+        elasticsearch_outage.measure,
+        lambda sizes: 1 + 2 * sizes.outage_seconds / 60,
+        is_scenario=True,
+    ),
+    Measurement(
+        "endurance",
+        "the business's day, with its peaks, for a while",
+        endurance.measure,
+        lambda sizes: 1 + sizes.endurance_seconds / 60,
+        is_scenario=True,
     ),
 )
 CATALOG_SEARCH = Suite(

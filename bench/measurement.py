@@ -32,6 +32,9 @@ class Sizes:
     """Products in the index while latency is measured."""
     live_products_levels: tuple[int, ...]
     level_rate: int
+    outage_seconds: float
+    """How long a server is away."""
+    endurance_seconds: float
 
 
 class Outcome(NamedTuple):
@@ -41,12 +44,13 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Measurement:
-    """``measure`` and its name; ``minutes`` is about how long it takes."""
+    """``measure`` and its name; ``minutes`` is about how long it takes. A scenario runs where it is named."""
 
     name: str
     what: str
     measure: Callable[[Settings, Sizes, Tell], Outcome]
     minutes: Callable[[Sizes], float]
+    is_scenario: bool = False
 
 
 @dataclass(frozen=True)

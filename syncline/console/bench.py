@@ -31,10 +31,11 @@ def bench(
         ),
     ] = None,
     only: Annotated[
-        str | None, typer.Option(help="Just this measurement; the others' results stay as they are.")
+        str | None,
+        typer.Option(help="Just this one; the others' results stay as they are. Scenarios need to be named."),
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option(min=3, help="How long each rate is held, instead of 30 s.")
+        float | None, typer.Option(min=3, help="How long each rate is held, or a scenario goes on.")
     ] = None,
 ) -> None:
     """Measure a flow on this machine's servers: throughput, latency, and growth.
@@ -45,7 +46,7 @@ def bench(
     chosen = _chosen(suite, only)
     sizes = suite.quick if quick else suite.full
     if seconds is not None:
-        sizes = replace(sizes, seconds=seconds)
+        sizes = replace(sizes, seconds=seconds, outage_seconds=seconds, endurance_seconds=seconds)
     if quick:
         console.print("Quick: does everything work? The sizes are too small for the figures to mean much.")
     settings = Settings.load()
@@ -67,7 +68,7 @@ def _suite(flow: str) -> "Suite":
 
 def _chosen(suite: "Suite", only: str | None) -> "Mapping[str, Measurement]":
     if only is None:
-        return suite.measurements
+        return {name: each for name, each in suite.measurements.items() if not each.is_scenario}
     if only not in suite.measurements:
         raise Misconfigured(f"only: there is no {only!r}; there are {', '.join(suite.measurements)}")
     return {only: suite.measurements[only]}
