@@ -93,6 +93,8 @@ class FlowProcesses:
                 subprocess.Popen(
                     [*self._command(), *cluster],
                     env=self._environment(number),
+                    # Its end tells a process whose supervisor was killed.
+                    stdin=subprocess.DEVNULL if self._run_folder is None else subprocess.PIPE,
                     stdout=output,
                     stderr=subprocess.STDOUT if output else None,
                     # Ctrl-C reaches this process alone, which passes it on.
@@ -151,13 +153,19 @@ class FlowProcesses:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        self._files.close()
+        self._close()
 
     def kill(self) -> None:
         """End them as a crash would."""
         self.signal(signal.SIGKILL)
         for process in self.processes:
             process.wait()
+        self._close()
+
+    def _close(self) -> None:
+        for process in self.processes:
+            if process.stdin is not None:
+                process.stdin.close()
         self._files.close()
 
 

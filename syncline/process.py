@@ -7,7 +7,9 @@ importing the module does none of this.
 import gc
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from types import TracebackType
 
@@ -41,12 +43,21 @@ def start(flow: str, settings: Settings, on_failure: Callable[[str], None]) -> t
     _spare_backtraces()
     configure_logs(settings.log_level)
     stop_on_signals(stop)
+    if last_words.own_run_folder() is not None:
+        threading.Thread(target=_end_with_supervisor, name="supervisor", daemon=True).start()
     health = Health(ready_within_seconds=settings.ready_within_s)
     if settings.health_port:
         serve(health, settings.health_port)
     _collect_garbage_seldom()
     _log.info("starting", flow=flow)
     return stop, health
+
+
+def _end_with_supervisor() -> None:
+    """The other end of the standard input is held by whoever keeps this process alive, and closes with it."""
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _spare_backtraces() -> None:

@@ -122,6 +122,29 @@ def test_one_process_that_is_killed_has_all_of_them_started_again(
     assert "Killed: process 2 of 2 ended by signal SIGKILL, without a word" in {error for (error,) in rows}
 
 
+def test_a_supervisor_that_is_killed_takes_its_flow_with_it(
+    own: Settings, log: Log, database: Database, tmp_path: Path
+) -> None:
+    script = "from syncline.supervisor import Supervisor; Supervisor('outbox_relay').run()"
+    said = tmp_path / "said.log"
+    with said.open("wb") as output:
+        command = subprocess.Popen(
+            [sys.executable, "-c", script],
+            env=os.environ | but(own, home=tmp_path).as_environment(),
+            stdout=output,
+            stderr=output,
+        )
+    eventually(lambda: "the outbox is ours" in said.read_text(), what="the relay")
+    [child] = Path(f"/proc/{command.pid}/task/{command.pid}/children").read_text().split()
+    command.kill()
+    command.wait()
+    eventually(lambda: not Path(f"/proc/{child}/cmdline").exists() or is_zombie(child), what="the flow's end")
+
+
+def is_zombie(process_id: str) -> bool:
+    return Path(f"/proc/{process_id}/cmdline").read_bytes() == b""
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_command_passes_a_signal_on_and_starts_nothing_again(
     own: Settings, log: Log, database: Database, tmp_path: Path, number: signal.Signals
