@@ -109,7 +109,7 @@ class Deliver:
     def _write_unless_overloaded(self, writes: Sequence[Write]) -> dict[str, WriteResult]:
         results = self._write_each(writes)
         if all(result.outcome is Outcome.RETRY for result in results.values()):
-            reason = next((result.reason for result in results.values() if result.reason), "it gave no reason")
+            reason = next((result.reason for result in results.values() if result.reason), "no reason given")
             raise Overloaded(f"the store asked to retry {len(writes)} writes: {reason}")
         return results
 
