@@ -9,7 +9,7 @@ import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 from bytewax.inputs import Source
 
-from dataflows.copy_flow import kafka_source, window_limits
+from dataflows.copy_flow import copy_freshness, isolating, kafka_source, window_limits
 from operators.apply import apply
 from operators.decode import Reentries, decode
 from operators.replays import replays
@@ -19,11 +19,13 @@ from operators.transform import transform
 from sinks.confirmation import Confirmation
 from sinks.conflict_audit import conflict_audit
 from sinks.elasticsearch import ElasticsearchStore
+from sinks.freshness import Freshness
 from sinks.index_refresh import IndexRefresh
 from sinks.postgres import write_rows
 from sinks.quarantine import quarantine
 from sinks.redis_invalidation import RedisInvalidation, invalidate
 from sinks.replays import replay_ends
+from sinks.reporter import Reporter
 from sinks.retries import postponed_changes, retry_ends
 from sinks.status import record_failure
 from syncline.circuit import Circuits
@@ -46,11 +48,19 @@ def flow() -> Dataflow:
     dsn = settings.postgres_dsn.get_secret_value()
     stop, health = start(NAME, settings, lambda error: record_failure(NAME, dsn, error))
     circuits, room = Circuits(stop), Room()
+    health.dependencies = circuits.dependencies
+    reporter = Reporter(NAME, dsn, circuits)
+    reporter.start()
     source = kafka_source(NAME, settings, circuits.kafka, health.progress, room)
     store = ElasticsearchStore(settings.elasticsearch_url.get_secret_value(), settings.search_alias, stop)
+    reporter.look_after("elasticsearch", lambda: circuits.elasticsearch.attempt(store.look))
+    reporter.look_after("kafka", source.measure_lag)
     # The first change asks too; but that an index is missing is told before there is one.
     circuits.elasticsearch.hold_place("asking the store who it is")(store.identity)
-    return build(settings, source, store, circuits, room)
+    freshness = copy_freshness(NAME, settings, lambda: source.partition_counts)
+    dataflow = build(settings, isolating(source, stop), store, circuits, room, freshness)
+    reporter.tell_freshness(freshness, settings.redis_url.get_secret_value())
+    return dataflow
 
 
 def build(
@@ -59,8 +69,12 @@ def build(
     store: Store,
     circuits: Circuits,
     room: Room | None = None,
+    freshness: Freshness | None = None,
 ) -> Dataflow:
-    """The flow over any source of messages and any store; ``room`` is told to a source that asks for it."""
+    """The flow over any source of messages and any store.
+
+    ``room`` is told to a source that asks for it, and ``freshness`` how far the copy has come.
+    """
     dsn = settings.postgres_dsn.get_secret_value()
     cache = RedisInvalidation(settings.redis_url.get_secret_value(), circuits.redis)
 
@@ -85,7 +99,7 @@ def build(
     )
     refresh = IndexRefresh(partial(circuits.elasticsearch.attempt, store.refresh))
     invalidated = invalidate("invalidate", applied.oks, cache, PRODUCT_RULES.stale, refresh)
-    op.output("confirm", op.key_rm("unkey", invalidated), Confirmation(NAME, dsn))
+    op.output("confirm", op.key_rm("unkey", invalidated), Confirmation(NAME, dsn, freshness))
     conflicts = op.merge("conflicts", decoded.conflicts, applied.conflicts)
     write_rows("audit", conflicts, conflict_audit(NAME, dsn, circuits.postgres))
     failures = op.merge("bad", decoded.errs, documents.errs, applied.errs)

@@ -13,6 +13,7 @@ from bytewax.dataflow import Dataflow
 from sinks.confirmation import RelayConfirmation
 from sinks.kafka import KafkaTransactions, publish
 from sinks.quarantine import quarantine
+from sinks.reporter import Reporter
 from sinks.status import record_failure
 from sources.due_retries import DueRetries
 from sources.outbox import OutboxRemoval, OutboxSource
@@ -34,7 +35,10 @@ def flow() -> Dataflow:
     settings = settings_or_exit()
     dsn = settings.postgres_dsn.get_secret_value()
     stop, health = start(NAME, settings, lambda error: record_failure(NAME, dsn, error))
-    return build(settings, Circuits(stop), health)
+    circuits = Circuits(stop)
+    health.dependencies = circuits.dependencies
+    Reporter(NAME, dsn, circuits).start()
+    return build(settings, circuits, health)
 
 
 def build(settings: Settings, circuits: Circuits, health: Health) -> Dataflow:
@@ -51,7 +55,7 @@ def build(settings: Settings, circuits: Circuits, health: Health) -> Dataflow:
     dsns = settings.outbox_dsns(policies.owners)
     transactions = {
         schema: KafkaTransactions(
-            settings.kafka_bootstrap_servers, f"{settings.topic_prefix}-{NAME}-{schema}"
+            settings.kafka_bootstrap_servers, f"{settings.topic_prefix}-{NAME}-{schema}", circuits.kafka
         )
         for schema in dsns
     }
@@ -70,6 +74,7 @@ def build(settings: Settings, circuits: Circuits, health: Health) -> Dataflow:
                 poll_interval=timedelta(milliseconds=settings.relay_poll_interval_ms),
                 watermark_interval=timedelta(milliseconds=settings.watermark_interval_ms),
             ),
+            circuit=circuits.postgres if source_dsn == dsn else circuits.of(f"postgres ({schema})"),
             fence=transactions[schema].fence,
             published=PublishedUpTo(
                 settings.kafka_bootstrap_servers,

@@ -12,6 +12,7 @@ from typing import TypeVar
 import structlog
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
+from sinks.freshness import Freshness
 from sinks.metrics import CHANGES_TOTAL, LATENCY
 from sinks.redis_invalidation import Invalidated
 from sinks.status import Report, StatusWriter
@@ -128,6 +129,7 @@ class _StatusSink(DynamicSink[X]):
         self,
         flow: str,
         dsn: str,
+        *,
         clock: Clock = system_clock_us,
         interval: timedelta = timedelta(seconds=1),
     ) -> None:
@@ -143,22 +145,37 @@ class _StatusSink(DynamicSink[X]):
 class Confirmation(_StatusSink[Invalidated]):
     """Confirms the changes of a flow that keeps a copy."""
 
+    def __init__(
+        self,
+        flow: str,
+        dsn: str,
+        freshness: Freshness | None = None,
+        *,
+        clock: Clock = system_clock_us,
+        interval: timedelta = timedelta(seconds=1),
+    ) -> None:
+        super().__init__(flow, dsn, clock=clock, interval=interval)
+        self._freshness = freshness
+
     def build(
         self, step_id: str, worker_index: int, worker_count: int
     ) -> StatelessSinkPartition[Invalidated]:
-        return _Confirming(self._flow, self._status(worker_index), self._clock)
+        return _Confirming(self._flow, self._status(worker_index), self._freshness, self._clock)
 
 
 class _Confirming(StatelessSinkPartition[Invalidated]):
-    def __init__(self, flow: str, status: StatusWriter, clock: Clock) -> None:
+    def __init__(self, flow: str, status: StatusWriter, freshness: Freshness | None, clock: Clock) -> None:
         self._flow = flow
         self._status = status
+        self._freshness = freshness
         self._clock = clock
         self._lanes: dict[str, dict[str, int]] = {}
 
     def write_batch(self, items: list[Invalidated]) -> None:
         for item in items:
             for lane, partition, time_us in item.decided.watermarks:
+                if self._freshness is not None:
+                    self._freshness.reached(lane, partition, time_us)
                 # Lanes are told of in the order of their names, which need not be that of time.
                 lanes = self._lanes.setdefault(partition, {})
                 lanes[lane] = max(time_us, lanes.get(lane, 0))

@@ -35,6 +35,7 @@ T = TypeVar("T")
 BULK_MAX_ACTIONS = 1_000
 BULK_MAX_BYTES = 8 * 1024 * 1024
 READ_MAX_DOCUMENTS = 1_000
+LOOK_TIMEOUT_SECONDS = 5
 
 _WRITTEN = frozenset({200, 201})
 _CONFLICT = 409
@@ -114,6 +115,11 @@ class ElasticsearchStore:
         except FAILURES as error:
             raise_typed(error, self.alias)
         return True
+
+    def look(self) -> None:
+        """See whether it answers, and give up sooner than others do. Raises ``Unavailable``."""
+        soon = self.client.options(request_timeout=LOOK_TIMEOUT_SECONDS)
+        self.ask(soon.indices.exists_alias, name=self.alias)
 
     def identity(self) -> str:
         """Name and UUID of the index behind the alias."""

@@ -16,6 +16,7 @@ from bytewax.dataflow import Stream, operator
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as KafkaMessage
 
+from syncline.circuit import Circuit
 from syncline.clock import Clock, system_clock_us
 from syncline.kafka import CLIENT_LOG, MAX_RECORD_BYTES, typed
 from syncline.model import envelope
@@ -43,7 +44,8 @@ _TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TO
 class KafkaTransactions:
     """Appends records as the holder of one transactional id; not thread-safe."""
 
-    def __init__(self, bootstrap_servers: str, transactional_id: str) -> None:
+    def __init__(self, bootstrap_servers: str, transactional_id: str, circuit: Circuit) -> None:
+        self._circuit = circuit
         self._configuration = {
             "bootstrap.servers": bootstrap_servers,
             "transactional.id": transactional_id,
@@ -168,10 +170,18 @@ class KafkaTransactions:
 
     @contextmanager
     def _typed_errors(self) -> Iterator[None]:
+        """The relay starts over by itself after each failure, so the circuit only tells of them."""
         try:
             yield
         except (KafkaException, SystemError) as error:
-            raise typed(_kafka_error(error), self._doing) from error
+            failure = typed(_kafka_error(error), self._doing)
+            if isinstance(failure, Unavailable):
+                self._circuit.failed(failure)
+            raise failure from error
+        except Unavailable as error:
+            self._circuit.failed(error)
+            raise
+        self._circuit.succeeded()
 
     @property
     def _held(self) -> Producer:

@@ -10,12 +10,14 @@ see the lag; recovery reads the snapshot alone.
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException
+from prometheus_client import Gauge
 
 from sources.kafka_log import KafkaLog, LogWatch, check_topic_ids
 from sources.kafka_reading import KafkaSettings, Offsets, Poller, tell
@@ -26,6 +28,8 @@ from syncline.model.errors import MissingResource, RecoveryUnusable
 from syncline.model.message import Message
 from syncline.room import Room
 from syncline.stopping import Stop
+
+LAG = Gauge("syncline_lag_records", "Records of a topic that the flow has not read yet.", ["group", "topic"])
 
 SNAPSHOT_FORMAT = 2
 _WITHOUT_TOPIC_IDS = 1
@@ -112,17 +116,26 @@ class KafkaSource(FixedPartitionedSource[Message, State]):
         self._on_poll = on_poll
         self._clock = clock
         self._worker = threading.local()
+        self._pollers: list[Poller] = []
         self._log = KafkaLog(settings.bootstrap_servers)
 
+    def measure_lag(self) -> None:
+        """Tell Prometheus how much is not read yet. Raises ``Unavailable``."""
+        lag = Counter[str]()
+        for poller in self._pollers:
+            lag.update(self._circuit.attempt(poller.lag))
+        for topic in self._topics:
+            LAG.labels(self._settings.group, topic).set(lag[topic])
+
     def list_parts(self) -> list[str]:
-        counts = self._partition_counts
+        counts = self.partition_counts
         return [f"{number:05}" for number in range(max(counts.values()))]
 
     def build_part(
         self, step_id: str, for_part: str, resume_state: State | None
     ) -> StatefulSourcePartition[Message, State]:
         number = int(for_part)
-        counts = self._partition_counts
+        counts = self.partition_counts
         offsets = {topic: OFFSET_BEGINNING for topic in self._topics if number < counts[topic]}
         if resume_state is not None:
             self._resume(step_id, number, offsets, resume_state)
@@ -136,6 +149,7 @@ class KafkaSource(FixedPartitionedSource[Message, State]):
                 self._clock,
                 until_end=self._until_end,
             )
+            self._pollers.append(self._worker.poller)
         return _Partition(
             number,
             self._worker.poller,
@@ -166,7 +180,7 @@ class KafkaSource(FixedPartitionedSource[Message, State]):
         return self._circuit.hold_place("asking Kafka about its topics")(self._log.topic_ids, self._topics)
 
     @cached_property
-    def _partition_counts(self) -> dict[str, int]:
+    def partition_counts(self) -> dict[str, int]:
         consumer = Consumer(
             {
                 "bootstrap.servers": self._settings.bootstrap_servers,

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from threading import Lock
 from typing import cast
 
 import structlog
@@ -26,6 +27,7 @@ _log = structlog.get_logger()
 
 ASK_AGAIN_SECONDS = 1.0
 ASK_TIMEOUT_SECONDS = 0.2
+LAG_TIMEOUT_SECONDS = 1.0
 BATCH_MAX_BYTES = 8 * 1024 * 1024
 """Of one batch, but that one message always comes whole."""
 FETCHED_AHEAD_MAX_KIB = 16 * 1024
@@ -58,6 +60,9 @@ class Reader:
         self._usual_bytes = 1024.0
         self._is_away = False
         self._ask_at = 0.0
+        self._is_closed = False
+        self._closing = Lock()
+        """Nobody may ask the client while it is torn down."""
         self._consumer = Consumer(
             {
                 "bootstrap.servers": settings.bootstrap_servers,
@@ -103,7 +108,23 @@ class Reader:
         self._consumer.incremental_unassign([TopicPartition(topic, partition) for topic in topics])
 
     def close(self) -> None:
-        self._consumer.close()
+        with self._closing:
+            self._is_closed = True
+            self._consumer.close()
+
+    def lag(self) -> Offsets:
+        """Records that are not read yet, by topic; none of a reader that is closed. Another thread than the
+        reader's may ask. Raises ``Unavailable``."""
+        behind: Offsets = {}
+        try:
+            with self._closing:
+                places = [] if self._is_closed else self._consumer.position(self._consumer.assignment())
+                for place in places:
+                    begin, end = self._consumer.get_watermark_offsets(place, timeout=LAG_TIMEOUT_SECONDS)
+                    behind[place.topic] = behind.get(place.topic, 0) + end - max(begin, place.offset)
+        except KafkaException as error:
+            raise typed(error.args[0], "asking Kafka how far its logs reach") from error
+        return behind
 
     def is_at_end(self, topic: str, partition: int) -> bool:
         """Whether the end of the log was met. Offsets cannot tell: transaction markers take some too."""
@@ -217,6 +238,10 @@ class Poller:
         if not self._buffers:
             for reader in self._readers.values():
                 reader.close()
+
+    def lag(self) -> Offsets:
+        """Of all readers, as theirs."""
+        return {topic: count for reader in [*self._readers.values()] for topic, count in reader.lag().items()}
 
     def take(self, partition: int) -> list[Message]:
         """All that is at hand for the partition; polls when it has been served since the last poll."""

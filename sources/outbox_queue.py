@@ -30,6 +30,7 @@ from psycopg import sql
 
 from sources import sql as sql_files
 from sources.published_up_to import Published, PublishedUpTo
+from syncline.circuit import Circuit
 from syncline.model import envelope
 from syncline.model.errors import SourceRestored, TransientError, Unavailable
 from syncline.model.message import Record
@@ -117,6 +118,7 @@ class Outbox:
         dsn: str,
         topics: Mapping[str, str],
         settings: OutboxSettings,
+        circuit: Circuit,
         fence: Callable[[], None],
         published: PublishedUpTo,
         fill: Callable[[Connection], None] | None = None,
@@ -130,6 +132,8 @@ class Outbox:
         self._settings = settings
         self._fence = fence
         self._published_up_to = published
+        self._circuit = circuit
+        """Of the database; it only tells, since a tenure that failed starts over by itself."""
         self._fill = fill
         self._connection: Connection | None = None
         self._statements = _Statements.of(schema, has_commit_times=False)
@@ -180,6 +184,7 @@ class Outbox:
             self._let_go(error)
             return None
         self.is_well = True
+        self._circuit.succeeded()
         return batch
 
     def last_batch(self) -> OutboxBatch | None:
@@ -339,7 +344,11 @@ class Outbox:
         self._begin_tenure(None)
 
     def _connect(self) -> Connection:
-        connection = connect(self._dsn, application_name=f"syncline-relay-{self.schema}")
+        try:
+            connection = connect(self._dsn, application_name=f"syncline-relay-{self.schema}")
+        except Unavailable as error:
+            self._circuit.failed(error)
+            raise
         # A removal that a crash of the server undoes is only published once more.
         connection.execute("SET synchronous_commit = off")
         # The statistics of a queue tell nothing of its next moment: plan for any values, by index.
@@ -397,6 +406,7 @@ class Outbox:
             try:
                 raise_typed(error, f"reading the outbox of {self.schema}")
             except Unavailable as passing:
+                self._circuit.failed(passing)
                 error = passing
         _log.warning("holding the place", doing=f"reading the outbox of {self.schema}", error=str(error))
 

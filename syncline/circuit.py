@@ -18,7 +18,8 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from syncline.clock import Clock, system_clock_us
-from syncline.model.errors import Unavailable
+from syncline.model.dependency import Dependency, DependencyState
+from syncline.model.errors import Overloaded, Unavailable
 from syncline.stopping import Stop
 
 FIRST_WAIT_SECONDS = 0.1
@@ -47,6 +48,7 @@ STATE = Gauge(
     "syncline_circuit_state", "The circuit of a target: 0 is closed, 1 half open, 2 open.", ["target"]
 )
 OPENINGS = Counter("syncline_circuit_openings", "How often a circuit that was closed opened.", ["target"])
+HELD = Gauge("syncline_place_held", "Whether a flow holds its place for a target: 1 if so.", ["target"])
 _NUMBERS = {CircuitState.CLOSED: 0, CircuitState.HALF_OPEN: 1, CircuitState.OPEN: 2}
 
 
@@ -64,6 +66,8 @@ class Circuit:
         target: str,
         stop: Stop,
         longest_wait_seconds: float = LONGEST_WAIT_SECONDS,
+        *,
+        always_holds: bool = False,
         clock: Clock = system_clock_us,
         monotonic_seconds: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -74,7 +78,8 @@ class Circuit:
         """When it was closed, or ceased to be: a probe that fails does not change it."""
         self.last_error: Unavailable | None = None
         self.is_holding = False
-        """Whether somebody holds their place for the target."""
+        """Whether a place is held for the target; where ``always_holds`` nothing goes on without it."""
+        self._always_holds = always_holds
         self._longest_wait_seconds = longest_wait_seconds
         self._clock = clock
         self._monotonic_seconds = monotonic_seconds
@@ -98,8 +103,7 @@ class Circuit:
 
     def failed(self, error: Unavailable) -> None:
         """Told by whoever waits for the target in a way of their own, and holds their place meanwhile."""
-        self.is_holding = True
-        self._fail(self._turn, error)
+        self._fail(self._turn, error, holding=True)
 
     def succeeded(self) -> None:
         """Told by the same, when the target has answered."""
@@ -110,7 +114,8 @@ class Circuit:
         """The turn of a call that may be made now, perhaps as the probe; ``None`` while none may be."""
         with self._lock:
             if self.state is not CircuitState.CLOSED:
-                self.is_holding |= holding
+                if holding:
+                    self._hold()
                 if self.state is CircuitState.HALF_OPEN or self._monotonic_seconds() < self._probe_at:
                     return None
                 self._become(CircuitState.HALF_OPEN)
@@ -144,7 +149,7 @@ class Circuit:
             return _LOOK_SECONDS
         return max(0.0, self._probe_at - self._monotonic_seconds())
 
-    def _fail(self, turn: int, error: Unavailable) -> None:
+    def _fail(self, turn: int, error: Unavailable, *, holding: bool = False) -> None:
         with self._lock:
             if turn != self._turn:
                 return
@@ -159,6 +164,8 @@ class Circuit:
             )
             self._probe_at = self._monotonic_seconds() + random.uniform(0, bound)  # noqa: S311 - no secret
             self._become(CircuitState.OPEN)
+            if holding or self._always_holds:
+                self._hold()
 
     def _answer(self, turn: int) -> None:
         with self._lock:
@@ -167,12 +174,32 @@ class Circuit:
             opened_at, self.since = self.since, self._now()
             away_seconds = round((self.since - opened_at).total_seconds(), 1)
             self._failures = 0
-            self.is_holding = False
             self._become(CircuitState.CLOSED)
         _log.info("answers again", target=self.target, away_seconds=away_seconds)
 
+    @property
+    def dependency(self) -> Dependency:
+        """How the target is, as far as this process knows.
+
+        While it is probed nothing new is known of it, so a target that is down is down until it answers.
+        """
+        state = DependencyState.DOWN
+        if self.state is CircuitState.CLOSED:
+            state = DependencyState.UP
+        elif isinstance(self.last_error, Overloaded):
+            state = DependencyState.DEGRADED
+        error = None if self.last_error is None else str(self.last_error)
+        return Dependency(self.target, state, self.since, self.state, self.is_holding, error)
+
+    def _hold(self) -> None:
+        self.is_holding = True
+        HELD.labels(self.target).set(1)
+
     def _become(self, state: CircuitState) -> None:
         self.state = state
+        if state is CircuitState.CLOSED:
+            self.is_holding = False
+            HELD.labels(self.target).set(0)
         STATE.labels(self.target).set(_NUMBERS[state])
 
     def _now(self) -> datetime:
@@ -189,25 +216,34 @@ class HeldPlace:
     def __call__(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Make the call until it raises no ``Unavailable`` any more, or a stop is requested."""
         circuit = self.circuit
+        is_told = False
         while True:
             turn = circuit.enter(holding=True)
             if turn is None:
                 if circuit.stop.requested:
                     raise circuit.away()
+                if not is_told:
+                    self._tell()
+                    is_told = True
                 circuit.stop.wait(circuit.wait_seconds)
                 continue
             try:
                 return circuit.make(turn, call, *args, **kwargs)
-            except Unavailable as error:
+            except Unavailable:
                 if circuit.stop.requested:
                     raise
-                _log.warning(
-                    "holding the place",
-                    target=circuit.target,
-                    doing=self.doing,
-                    attempt=circuit.failures,
-                    error=str(error),
-                )
+                self._tell()
+                is_told = True
+
+    def _tell(self) -> None:
+        circuit = self.circuit
+        _log.warning(
+            "holding the place",
+            target=circuit.target,
+            doing=self.doing,
+            attempt=circuit.failures,
+            error=str(circuit.last_error),
+        )
 
 
 class Circuits:
@@ -217,10 +253,14 @@ class Circuits:
         self.stop = stop
         self._circuits: dict[str, Circuit] = {}
 
-    def of(self, target: str, longest_wait_seconds: float = LONGEST_WAIT_SECONDS) -> Circuit:
+    def of(
+        self, target: str, longest_wait_seconds: float = LONGEST_WAIT_SECONDS, *, always_holds: bool = False
+    ) -> Circuit:
         """The circuit of the target, made where there is none; to be called while the flow is built."""
         if target not in self._circuits:
-            self._circuits[target] = Circuit(target, self.stop, longest_wait_seconds)
+            self._circuits[target] = Circuit(
+                target, self.stop, longest_wait_seconds, always_holds=always_holds
+            )
         return self._circuits[target]
 
     @property
@@ -233,7 +273,8 @@ class Circuits:
 
     @property
     def kafka(self) -> Circuit:
-        return self.of("kafka")
+        """Whoever reads it has nothing else to do."""
+        return self.of("kafka", always_holds=True)
 
     @property
     def redis(self) -> Circuit:
@@ -242,3 +283,6 @@ class Circuits:
 
     def __iter__(self) -> Iterator[Circuit]:
         return iter(list(self._circuits.values()))
+
+    def dependencies(self) -> list[Dependency]:
+        return [circuit.dependency for circuit in self]

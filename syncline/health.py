@@ -6,7 +6,7 @@ store that is away does not read, so it is not ready; it is alive all the same, 
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -14,6 +14,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 import orjson
 from prometheus_client import make_wsgi_app
 
+from syncline.model.dependency import Dependency
 from syncline.model.errors import Misconfigured
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ class Health:
         self._ready_within_seconds = ready_within_seconds
         self._clock = clock
         self._last_progress: float | None = None
+        self.dependencies: Callable[[], Sequence[Dependency]] = list
+        """Told beside the answer; it does not depend on them."""
 
     def progress(self) -> None:
         self._last_progress = self._clock()
@@ -64,7 +67,15 @@ def application(health: Health) -> "WSGIApplication":
         good = path == "/live" or health.is_ready
         status = "200 OK" if good else "503 Service Unavailable"
         start_response(status, [("Content-Type", "application/json")])
-        return [orjson.dumps({"ok": good, "seconds_since_progress": health.seconds_since_progress})]
+        return [
+            orjson.dumps(
+                {
+                    "ok": good,
+                    "seconds_since_progress": health.seconds_since_progress,
+                    "dependencies": [dependency._asdict() for dependency in health.dependencies()],
+                }
+            )
+        ]
 
     return answer
 

@@ -11,6 +11,8 @@ from psycopg import errors
 from syncline.model.errors import BadCredentials, FatalError, MissingResource, Unavailable
 
 CONNECT_TIMEOUT_SECONDS = 10
+LOST_AFTER_MS = 10_000
+"""What was sent and not even received for so long tells that the connection is lost."""
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -31,7 +33,11 @@ def connect(dsn: str, application_name: str = "syncline") -> Connection:
     """
     try:
         return psycopg.connect(
-            dsn, autocommit=True, connect_timeout=CONNECT_TIMEOUT_SECONDS, application_name=application_name
+            dsn,
+            autocommit=True,
+            connect_timeout=CONNECT_TIMEOUT_SECONDS,
+            tcp_user_timeout=LOST_AFTER_MS,
+            application_name=application_name,
         )
     except psycopg.ProgrammingError as error:
         raise BadCredentials(f"this is no connection string of PostgreSQL: {_in_a_line(error)}") from error

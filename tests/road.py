@@ -39,7 +39,7 @@ class Road:
         self._accept_in_background()
 
     def close(self) -> None:
-        """Refuse new connections, and break those that there are."""
+        """Refuse new connections, and break those that there are. What is silent is so no more."""
         _end(self._listener)
         with self._lock:
             for connection in self._connections:
@@ -48,6 +48,13 @@ class Road:
             thread.join()
         self._connections.clear()
         self._threads.clear()
+        self._is_silent = False
+
+    @property
+    def travellers(self) -> int:
+        """How many connections there are."""
+        with self._lock:
+            return sum(connection.fileno() >= 0 for connection in self._connections) // 2
 
     def silence(self) -> None:
         """Go on taking connections and what is sent, and answer nothing, as a server does that hangs."""

@@ -29,6 +29,40 @@ COMMENT ON COLUMN sync.status.watermarks IS
 COMMENT ON COLUMN sync.status.latency_ms IS 'percentiles of each step, of this row''s changes';
 COMMENT ON COLUMN sync.status.histograms IS 'counts by bucket of each step, to be added up over rows';
 
+-- How each process that runs a flow finds what it depends on; it says so about every second, and takes it back when it
+-- ends. A row that is ten seconds old is of a process that is no more.
+CREATE TABLE IF NOT EXISTS sync.health (
+    flow        text NOT NULL,
+    run         uuid NOT NULL,
+    target      text NOT NULL,
+    state       text NOT NULL CHECK (state IN ('up', 'degraded', 'down')),
+    circuit     text NOT NULL,
+    since       timestamptz NOT NULL,
+    holds_place boolean NOT NULL,
+    last_error  text,
+    started_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    updated_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (flow, run, target)
+);
+COMMENT ON COLUMN sync.health.run IS 'the process';
+COMMENT ON COLUMN sync.health.since IS 'when the target came to be up, or ceased to be';
+COMMENT ON COLUMN sync.health.holds_place IS 'whether the flow reads nothing new until the target is back';
+
+-- Up to when each copy has everything, by the owner of the data.
+CREATE TABLE IF NOT EXISTS sync.freshness (
+    flow       text NOT NULL,
+    owner      text NOT NULL,
+    as_of      timestamptz,
+    updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    lanes      jsonb NOT NULL,
+    lane_count integer NOT NULL,
+    PRIMARY KEY (flow, owner)
+);
+COMMENT ON COLUMN sync.freshness.as_of IS
+    'all that the owner committed before is in the copy; null until all lanes have said so';
+COMMENT ON COLUMN sync.freshness.lanes IS
+    'the last word of each lane, in microseconds since the epoch; a process tells of its own lanes';
+
 -- Changes that could not go on, whole: a row for each entity, with the newest change of it that failed; and for what
 -- was never decoded a row for the same bytes.
 CREATE TABLE IF NOT EXISTS sync.quarantine (

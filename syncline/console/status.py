@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from syncline.model.dependency import DependencyState
 from syncline.monitor.status import FlowStatus, Status, read_status
 from syncline.settings import Settings
 
@@ -51,10 +52,13 @@ def flows_table(flows: list[FlowStatus]) -> Table:
     """A column for each flow."""
     table = Table("", *(Column(flow.flow, overflow="fold") for flow in flows), box=None, pad_edge=False)
     rows: dict[str, list[str | Text]] = {
-        "state": [Text(_state(flow), style=_STYLES.get(flow.state, "")) for flow in flows],
+        "state": [
+            Text(_state(flow), style="red" if flow.held_by else _STYLES.get(flow.state, "")) for flow in flows
+        ],
         "waiting": [_waiting(flow) for flow in flows],
         "oldest waiting": [_duration(flow.oldest_waiting_seconds) for flow in flows],
-        "freshness": [_duration(flow.freshness_seconds) for flow in flows],
+        "freshness": [_freshness(flow) for flow in flows],
+        "depends on": [_dependencies(flow) for flow in flows],
         "last minute": [_last_minute(flow) for flow in flows],
         "latency": [_latency(flow) for flow in flows],
         "in quarantine": [f"{flow.quarantined:,}" for flow in flows],
@@ -70,7 +74,23 @@ def flows_table(flows: list[FlowStatus]) -> Table:
 def _state(flow: FlowStatus) -> str:
     if flow.since is None:
         return flow.state
-    return f"{flow.state} for {_duration((datetime.now(UTC) - flow.since).total_seconds())}"
+    state = f"{flow.state} for {_duration((datetime.now(UTC) - flow.since).total_seconds())}"
+    return state if flow.held_by is None else f"{state}, holds its place: {flow.held_by}"
+
+
+def _freshness(flow: FlowStatus) -> str:
+    by_owner = [f"{owner} {_duration(seconds)}" for owner, seconds in flow.freshness_by_owner.items()]
+    return ", ".join(by_owner) or "-"
+
+
+def _dependencies(flow: FlowStatus) -> Text:
+    """Those that are well in a word."""
+    text = ", ".join(
+        target if state is DependencyState.UP else f"{target} {state} since {since:%H:%M:%S}"
+        for target, state, since, *_ in flow.dependencies
+    )
+    is_well = all(dependency.state is DependencyState.UP for dependency in flow.dependencies)
+    return Text(text or "-", style="" if is_well else "red")
 
 
 def _waiting(flow: FlowStatus) -> str:

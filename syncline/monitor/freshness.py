@@ -1,13 +1,15 @@
 """How fresh a copy is: the time up to which everything committed is in it."""
 
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from syncline.model.errors import Unavailable
+from syncline.monitor import sql
 from syncline.policies.reading import load_policies
 from syncline.policies.reentry import topics_read
 from syncline.postgres import Connection, connect
 from syncline.settings import Settings
+from syncline.statements import statement
 
 _POLL_SECONDS = 0.1
 
@@ -31,6 +33,16 @@ def lowest_watermark_us(connection: Connection, flow: str, settings: Settings) -
     policy = load_policies(settings.policies_dir).flow(flow)
     expected = len(topics_read(policy, settings.topic_prefix)) * settings.topic_partitions
     return min(lowest.values()) if len(lowest) >= expected else None
+
+
+def read_freshness(connection: Connection, flow: str, settings: Settings) -> dict[str, datetime | None]:
+    """By owner of what the flow reads, up to when all of it is in the copy; ``None`` while not known."""
+    policy = load_policies(settings.policies_dir).flow(flow)
+    reached: dict[str, datetime | None] = dict.fromkeys(policy.owners)
+    for owner, as_of in connection.execute(statement(sql, "flow_freshness"), {"flow": flow}):
+        if owner in reached and as_of is not None:
+            reached[owner] = as_of.astimezone(UTC)
+    return reached
 
 
 def wait_until_fresh(flow: str, settings: Settings, timeout: timedelta) -> None:

@@ -8,10 +8,12 @@ from typing import Any
 import psycopg
 from psycopg.sql import SQL, Identifier
 
+from syncline.model.dependency import Dependency
 from syncline.model.errors import SynclineError, remedy_of
 from syncline.model.steps import END_TO_END
 from syncline.monitor import sql
-from syncline.monitor.freshness import lowest_watermark_us
+from syncline.monitor.dependencies import Sign, as_sentence, read_signs, what_holds, worst_of_each
+from syncline.monitor.freshness import read_freshness
 from syncline.monitor.latency_report import read_counts, read_step_latencies
 from syncline.monitor.log_lag import LogLag, log_lag
 from syncline.monitor.servers import ServerAnswer, ask_servers
@@ -48,6 +50,11 @@ class FlowStatus:
     """Records in Kafka beyond those that were counted; changes may be among them."""
     oldest_waiting_seconds: float | None
     freshness_seconds: float | None
+    freshness_by_owner: dict[str, float | None]
+    """In seconds. It grows while the flow does not get on."""
+    held_by: str | None
+    """For what the flow holds its place in the log: which server, since when, and what is wrong with it."""
+    dependencies: list[Dependency]
     last_minute: dict[str, int]
     """Changes by decision."""
     changes_per_second: float
@@ -103,18 +110,19 @@ def read_status(settings: Settings) -> Status:
 
 def _flows(connection: Connection, settings: Settings, *, kafka_answers: bool) -> list[FlowStatus]:
     now = _now(connection)
-    lives = {flow: _life(connection, flow, now) for flow in (RELAY, *COPIES)}
+    signs = {flow: read_signs(connection, flow) for flow in (RELAY, *COPIES)}
+    lives = {flow: _life(connection, flow, signs[flow], now) for flow in signs}
     running = {flow for flow, life in lives.items() if life.state == "running"}
-    relay_reached_us = _relay_reached_us(connection, settings, now) if RELAY in running else None
-    flows = [_flow(connection, RELAY, lives, _waiting_in_outboxes(settings), relay_reached_us, now)]
+    reached = _relay_reached(connection, settings, now) if RELAY in running else {}
+    flows = [_flow(connection, RELAY, lives, signs[RELAY], _waiting_in_outboxes(settings), reached, now)]
     for flow in COPIES:
         if lives[flow].state == NEVER_RAN:
             # The whole log would count as waiting for a flow that perhaps nobody wants here.
             waiting = _Waiting({}, None)
         else:
             waiting = _waiting_in_kafka(flow, settings) if kafka_answers else _Waiting({"Kafka": None}, None)
-        reached_us = lowest_watermark_us(connection, flow, settings) if flow in running else None
-        flows.append(_flow(connection, flow, lives, waiting, reached_us, now))
+        reached = read_freshness(connection, flow, settings)
+        flows.append(_flow(connection, flow, lives, signs[flow], waiting, reached, now))
     return flows
 
 
@@ -122,8 +130,9 @@ def _flow(
     connection: Connection,
     flow: str,
     lives: dict[str, _Life],
+    signs: list[Sign],
     waiting: _Waiting,
-    reached_us: int | None,
+    reached: dict[str, datetime | None],
     now: datetime,
 ) -> FlowStatus:
     life = lives[flow]
@@ -132,6 +141,13 @@ def _flow(
     whole = next((latency for latency in latencies if latency.step is END_TO_END), None)
     oldest = waiting.oldest_commit
     retrying, escalated = _one(connection, "retries_count", flow, (0, 0))
+    freshness = {
+        owner: None if as_of is None else max(0.0, (now - as_of).total_seconds())
+        for owner, as_of in reached.items()
+    }
+    known = [seconds for seconds in freshness.values() if seconds is not None]
+    dependencies = worst_of_each(sign.dependency for sign in signs) if life.state == "running" else []
+    holding = what_holds(dependencies)
     return FlowStatus(
         flow=flow,
         state=life.state,
@@ -139,7 +155,10 @@ def _flow(
         waiting=waiting.changes,
         uncounted_records=waiting.uncounted_records,
         oldest_waiting_seconds=None if oldest is None else max(0.0, (now - oldest).total_seconds()),
-        freshness_seconds=None if reached_us is None else max(0.0, now.timestamp() - reached_us / 1e6),
+        freshness_seconds=max(known) if known and len(known) == len(freshness) else None,
+        freshness_by_owner=freshness,
+        held_by=None if holding is None else as_sentence(holding),
+        dependencies=dependencies,
         last_minute={decision: count for decision, count in decided.items() if count},
         changes_per_second=round(sum(decided.values()) / LAST_MINUTE.total_seconds(), 1),
         latency_ms={
@@ -152,7 +171,7 @@ def _flow(
         escalated=escalated,
         last_error=life.last_error,
         last_error_at=life.last_error_at,
-        next_command=_next_command(flow, lives),
+        next_command="syncline config check" if holding else _next_command(flow, lives),
     )
 
 
@@ -162,8 +181,9 @@ def _now(connection: Connection) -> datetime:
     return _utc(now)
 
 
-def _life(connection: Connection, flow: str, now: datetime) -> _Life:
-    """What the rows of the flow's last ten seconds of life say.
+def _life(connection: Connection, flow: str, signs: list[Sign], now: datetime) -> _Life:
+    """What the rows of the flow's last ten seconds of life say, and the signs of its processes: who holds a
+    place confirms nothing.
 
     A failure ends a flow unless one of its workers writes after it, as another relay does that took over.
     """
@@ -175,6 +195,7 @@ def _life(connection: Connection, flow: str, now: datetime) -> _Life:
         for state, row_id, recorded_at, _, _, began in workers
         if state == "running" and row_id > failed_id and now - recorded_at <= SIGN_OF_LIFE
     ]
+    at_work += [sign.started_at for sign in signs if failed_at is None or sign.updated_at > failed_at]
     if at_work:
         return _Life("running", _utc(min(at_work)), error, last_error_at)
     if failed_at is not None and all(first_id < failed_id for _, _, _, _, first_id, _ in workers):
@@ -185,18 +206,19 @@ def _life(connection: Connection, flow: str, now: datetime) -> _Life:
     return _Life(NEVER_RAN, None, None, None)
 
 
-def _relay_reached_us(connection: Connection, settings: Settings, now: datetime) -> int | None:
-    """The time up to which all outboxes are published. Whichever relay said the latest is right."""
+def _relay_reached(connection: Connection, settings: Settings, now: datetime) -> dict[str, datetime | None]:
+    """The time up to which each outbox is published. Whichever relay said the latest is right."""
     reached: dict[str, int] = {}
     workers = connection.execute(statement(sql, "flow_workers"), {"flow": RELAY})
     for _, _, recorded_at, watermarks, _, _ in workers:
         if now - recorded_at <= SIGN_OF_LIFE:
             for outbox, time_us in watermarks.items():
                 reached[outbox] = max(time_us, reached.get(outbox, time_us))
-    outboxes = [f"{schema}.outbox" for schema in _outbox_dsns(settings)]
-    if any(outbox not in reached for outbox in outboxes):
-        return None
-    return min(reached[outbox] for outbox in outboxes)
+    return {
+        schema: None if reached_us is None else datetime.fromtimestamp(reached_us / 1e6, UTC)
+        for schema in _outbox_dsns(settings)
+        for reached_us in [reached.get(f"{schema}.outbox")]
+    }
 
 
 def _waiting_in_outboxes(settings: Settings) -> _Waiting:

@@ -18,7 +18,6 @@ from syncline.model.latency import LatencyHistogram
 from syncline.model.message import Record
 from syncline.monitor.log_lag import log_lag
 from syncline.monitor.status import FlowStatus, read_status
-from syncline.policies.reentry import topics_read
 from syncline.provision import create_topics, topics
 from syncline.settings import Settings
 from tests.changes import SEARCH
@@ -69,7 +68,7 @@ class Flow:
 @pytest.fixture
 def search(connection: psycopg.Connection, own: Settings) -> Iterator[Flow]:
     yield Flow(connection, own, "catalog_search")
-    connection.execute("TRUNCATE sync.status")
+    connection.execute("TRUNCATE sync.status, sync.health, sync.freshness")
 
 
 @pytest.fixture
@@ -191,25 +190,121 @@ def database_time_us(connection: psycopg.Connection) -> int:
     return int(found[0])
 
 
-def test_freshness_is_that_of_the_slowest_partition(
-    search: Flow, own: Settings, connection: psycopg.Connection
+def fresh(connection: psycopg.Connection, owner: str, seconds: float | None) -> None:
+    connection.execute(
+        """
+        INSERT INTO sync.freshness (flow, owner, as_of, lanes, lane_count)
+        VALUES ('catalog_search', %s, clock_timestamp() - %s::interval, '{}', 16)
+        """,
+        (owner, None if seconds is None else timedelta(seconds=seconds)),
+    )
+
+
+def test_freshness_is_that_of_the_stalest_owner(search: Flow, connection: psycopg.Connection) -> None:
+    for owner, seconds in (("catalog", 1), ("pricing", 60), ("warehouse", 2)):
+        fresh(connection, owner, seconds)
+    status = search.status()
+    assert 60 <= (status.freshness_seconds or 0) < 90
+    assert status.freshness_by_owner.keys() == {"catalog", "pricing", "warehouse"}
+    assert 2 <= (status.freshness_by_owner["warehouse"] or 0) < 32
+
+
+def test_freshness_is_unknown_until_every_owner_had_a_watermark(
+    search: Flow, connection: psycopg.Connection
 ) -> None:
-    now_us = database_time_us(connection)
-    watermarks = {
-        f"{topic}/{partition}": now_us
-        for topic in topics_read(SEARCH, own.topic_prefix)
-        for partition in range(own.topic_partitions)
-    }
-    slowest = next(iter(watermarks))
-    search.row("running", watermarks={**watermarks, slowest: now_us - 60_000_000}, worker="0")
-    search.row("running", watermarks=watermarks, worker="1")
-    assert 60 <= (search.status().freshness_seconds or 0) < 90
+    fresh(connection, "catalog", 1)
+    fresh(connection, "pricing", None)
+    status = search.status()
+    assert status.freshness_seconds is None
+    assert status.freshness_by_owner["catalog"] is not None
+    assert status.freshness_by_owner["pricing"] is None
 
 
-def test_freshness_is_unknown_until_every_partition_had_a_watermark(search: Flow, own: Settings) -> None:
-    topic = next(iter(SEARCH.topics(own.topic_prefix)))
-    search.row("running", watermarks={f"{topic}/0": 1})
-    assert search.status().freshness_seconds is None
+def test_freshness_grows_old_while_the_flow_does_not_run(
+    search: Flow, connection: psycopg.Connection
+) -> None:
+    search.row("stopped", 60)
+    for owner in ("catalog", "pricing", "warehouse"):
+        fresh(connection, owner, 3_600)
+    status = search.status()
+    assert status.state == "stopped"
+    assert 3_600 <= (status.freshness_seconds or 0) < 3_630
+
+
+def depends(
+    connection: psycopg.Connection,
+    target: str,
+    state: str,
+    seconds_ago: float = 0,
+    run: UUID = RUN,
+    *,
+    holds: bool = False,
+) -> None:
+    """A process of ``catalog_search`` says so, of what is so since noon."""
+    connection.execute(
+        """
+        INSERT INTO sync.health (
+            flow, run, target, state, circuit, since, holds_place, last_error, started_at, updated_at
+        )
+        VALUES (
+            'catalog_search', %s, %s, %s, 'open', '2026-01-01T12:00:00Z', %s, 'no answer',
+            clock_timestamp() - interval '1 hour', clock_timestamp() - %s
+        )
+        """,
+        (run, target, state, holds, timedelta(seconds=seconds_ago)),
+    )
+
+
+def test_a_flow_that_holds_its_place_runs_and_says_for_what(
+    search: Flow, relay: Flow, connection: psycopg.Connection
+) -> None:
+    """It confirms nothing meanwhile."""
+    search.row("running", 300)
+    relay.row("running")
+    assert search.status().state == "stopped"
+    depends(connection, "kafka", "up")
+    depends(connection, "elasticsearch", "down", holds=True)
+    status = search.status()
+    assert (status.state, status.held_by) == (
+        "running",
+        "elasticsearch is down since 12:00:00 UTC (no answer)",
+    )
+    assert status.since is not None
+    assert [(each.target, each.state) for each in status.dependencies] == [
+        ("elasticsearch", "down"),
+        ("kafka", "up"),
+    ]
+    assert status.next_command == "syncline config check"
+
+
+def test_a_target_without_which_the_flow_goes_on_holds_nothing_up(
+    search: Flow, connection: psycopg.Connection
+) -> None:
+    depends(connection, "redis", "down")
+    status = search.status()
+    assert (status.state, status.held_by) == ("running", None)
+    assert [each.state for each in status.dependencies] == ["down"]
+
+
+def test_of_several_processes_the_one_counts_that_finds_it_worst(
+    search: Flow, connection: psycopg.Connection
+) -> None:
+    depends(connection, "elasticsearch", "up")
+    depends(connection, "elasticsearch", "degraded", run=NEXT_RUN, holds=True)
+    assert [each.state for each in search.status().dependencies] == ["degraded"]
+
+
+def test_a_sign_of_life_grows_old(search: Flow, connection: psycopg.Connection) -> None:
+    search.row("running", 60)
+    depends(connection, "elasticsearch", "down", 11, holds=True)
+    status = search.status()
+    assert (status.state, status.held_by, status.dependencies) == ("stopped", None, [])
+
+
+def test_signs_from_before_a_failure_are_none_of_life(search: Flow, connection: psycopg.Connection) -> None:
+    depends(connection, "elasticsearch", "up", 2)
+    search.row("failed", 1, UUID(int=3), "main", "KeyError: 'x'")
+    assert search.status().state == "failed"
 
 
 def test_freshness_of_relays_that_share_the_outboxes(relay: Flow, connection: psycopg.Connection) -> None:

@@ -13,7 +13,9 @@ from tests.services.database import Database
 
 @pytest.fixture(scope="package")
 def own(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    with own_settings(settings, "process", redis_database=7, home=tmp_path_factory.mktemp("process")) as own:
+    with own_settings(
+        settings, "circuits", redis_database=14, home=tmp_path_factory.mktemp("process")
+    ) as own:
         yield own
 
 
@@ -27,7 +29,7 @@ def database(own: Settings) -> Iterator[Database]:
     """The services' tables and outboxes, and what Syncline wrote of its runs: all empty."""
     with Database(own.postgres_dsn.get_secret_value()) as database:
         database.clear()
-        database._admin.execute("TRUNCATE sync.status, sync.quarantine")
+        database._admin.execute("TRUNCATE sync.status, sync.health, sync.freshness, sync.quarantine")
         yield database
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from bytewax.dataflow import Dataflow
 
 from dataflows.catalog_search import NAME, build
-from dataflows.copy_flow import kafka_source
+from dataflows.copy_flow import isolating, kafka_source
 from sinks.elasticsearch import ElasticsearchStore
 from sinks.status import record_failure
 from syncline.circuit import Circuits
@@ -40,4 +40,4 @@ def flow() -> Dataflow:
     stop, health = start(NAME, settings, lambda error: record_failure(NAME, dsn, error))
     circuits, room = Circuits(stop), Room()
     source = kafka_source(NAME, settings, circuits.kafka, health.progress, room)
-    return build(settings, source, DyingStore(settings, stop), circuits, room)
+    return build(settings, isolating(source, stop), DyingStore(settings, stop), circuits, room)

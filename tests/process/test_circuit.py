@@ -278,6 +278,33 @@ def test_who_waits_in_another_way_tells_of_it(circuit: Circuit) -> None:
     assert (circuit.state, circuit.is_holding) == (CLOSED, False)
 
 
+def test_what_a_target_is_to_the_process_that_asks_it(circuit: Circuit, time_passing: Time) -> None:
+    assert tuple(circuit.dependency) == (circuit.target, "up", NOON, "closed", False, None)
+    with pytest.raises(Unavailable):
+        circuit.attempt(failing(AWAY, 1)[0])
+    assert tuple(circuit.dependency) == (circuit.target, "down", NOON, "open", False, str(AWAY))
+    time_passing.wait(circuit.wait_seconds)
+
+    def probe() -> None:
+        assert circuit.dependency[1:5] == ("down", NOON, "half_open", False), "nothing new is known yet"
+        raise Overloaded("too many requests")
+
+    with pytest.raises(Overloaded):
+        circuit.attempt(probe)
+    assert circuit.dependency[1:] == ("degraded", NOON, "open", False, "too many requests")
+    circuit.hold_place("writing")(lambda: None)
+    assert circuit.dependency[1:2] + circuit.dependency[5:] == ("up", "too many requests")
+
+
+def test_whoever_reads_kafka_holds_their_place_whoever_asked_it() -> None:
+    kafka = Circuits(Stop()).kafka
+    with pytest.raises(Unavailable):
+        kafka.attempt(failing(AWAY, 1)[0])
+    assert kafka.dependency.holds_place
+    kafka.succeeded()
+    assert not kafka.dependency.holds_place
+
+
 def test_prometheus_is_told_of_the_state_and_of_each_opening(circuit: Circuit, time_passing: Time) -> None:
     def state() -> float | None:
         return metric("syncline_circuit_state", circuit)
@@ -301,6 +328,17 @@ def test_holding_and_going_on_are_logged(circuit: Circuit) -> None:
         ("holding the place", "writing documents", 1),
         ("holding the place", "writing documents", 2),
         ("answers again", None, None),
+    ]
+
+
+def test_who_comes_while_it_is_open_says_once_that_they_hold_their_place(circuit: Circuit) -> None:
+    with pytest.raises(Unavailable):
+        circuit.attempt(failing(AWAY, 1)[0])
+    with capture_logs() as told:
+        circuit.hold_place("writing documents")(lambda: None)
+    assert [(line["event"], line.get("error")) for line in told] == [
+        ("holding the place", "the server does not answer"),
+        ("answers again", None),
     ]
 
 

@@ -5,8 +5,10 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from sinks.kafka import KafkaTransactions
+from syncline.circuit import Circuits
 from syncline.model.errors import Fenced, MissingResource, Refused, Unavailable
 from syncline.model.message import Record
+from syncline.stopping import Stop
 from tests.log import LARGEST_RECORD, Log, record
 from tests.road import Road
 
@@ -19,7 +21,7 @@ def topic(log: Log, request: pytest.FixtureRequest) -> Iterator[str]:
 
 def transactions(log: Log, topic: str) -> KafkaTransactions:
     """A new holder of the topic's transactional id."""
-    held = KafkaTransactions(log.bootstrap_servers, f"holder.{topic}")
+    held = KafkaTransactions(log.bootstrap_servers, f"holder.{topic}", Circuits(Stop()).kafka)
     held.fence()
     return held
 
@@ -113,7 +115,9 @@ def test_a_record_too_large_beside_others_in_a_transaction_is_left_out_of_the_ne
 
 def test_nothing_is_appended_before_the_fence(log: Log, topic: str) -> None:
     with pytest.raises(Fenced, match="before fence"):
-        KafkaTransactions(log.bootstrap_servers, "holder").append([record(topic, b"k", b"v")])
+        KafkaTransactions(log.bootstrap_servers, "holder", Circuits(Stop()).kafka).append(
+            [record(topic, b"k", b"v")]
+        )
 
 
 def test_a_record_that_the_client_will_not_send_is_left_out(log: Log, topic: str) -> None:
@@ -154,7 +158,7 @@ def test_a_missing_topic_is_named_and_nothing_is_appended(log: Log, topic: str) 
 
 def test_a_broker_that_is_away_is_unavailable(log: Log) -> None:
     with Road(1, is_open=False) as road, pytest.raises(Unavailable, match="holder"):
-        KafkaTransactions(road.address, "holder").fence()
+        KafkaTransactions(road.address, "holder", Circuits(Stop()).kafka).fence()
 
 
 def test_partitions_that_were_added_are_known_to_the_next_tenure(log: Log) -> None:

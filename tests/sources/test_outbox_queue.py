@@ -16,11 +16,13 @@ from psycopg import conninfo
 from sinks.kafka import KafkaTransactions, Publish
 from sources.outbox_queue import Outbox, OutboxSettings
 from sources.published_up_to import PublishedUpTo
+from syncline.circuit import Circuits
 from syncline.clock import system_clock_us
 from syncline.model.errors import BadCredentials, Fenced, MissingResource, Unavailable
 from syncline.model.message import Message
 from syncline.model.outbox import OutboxBatch, OutboxRow, Publication
 from syncline.settings import Settings
+from syncline.stopping import Stop
 from tests.changes import SEARCH
 from tests.log import Log, fields, header
 from tests.own import but
@@ -46,8 +48,9 @@ class Relay:
         commit_interval: timedelta = timedelta(days=1),
     ) -> None:
         self.topic = TOPICS[schema](settings.topic_prefix)
+        circuits = Circuits(Stop())
         self.transactions = KafkaTransactions(
-            settings.kafka_bootstrap_servers, f"{settings.topic_prefix}-{schema}"
+            settings.kafka_bootstrap_servers, f"{settings.topic_prefix}-{schema}", circuits.kafka
         )
         self.outbox = Outbox(
             schema,
@@ -62,6 +65,7 @@ class Relay:
                 poll_interval=poll_interval,
                 watermark_interval=timedelta(0) if watermarks else timedelta(days=1),
             ),
+            circuit=circuits.postgres,
             fence=self.transactions.fence,
             published=PublishedUpTo(
                 settings.kafka_bootstrap_servers, f"{settings.topic_prefix}-{schema}", self.topic

@@ -1,0 +1,2 @@
+-- Up to when the copy has all of each owner.
+SELECT owner, as_of FROM sync.freshness WHERE flow = %(flow)s ORDER BY owner
