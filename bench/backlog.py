@@ -8,7 +8,7 @@ import orjson
 from confluent_kafka import KafkaError, Producer
 from confluent_kafka import Message as KafkaMessage
 
-from syncline.kafka import CLIENT_LOG
+from syncline.kafka import CLIENT_LOG, MAX_RECORD_BYTES
 from syncline.model.errors import FatalError
 from syncline.model.message import Record
 from syncline.settings import Settings
@@ -16,20 +16,25 @@ from syncline.settings import Settings
 _TIMEOUT_SECONDS = 120.0
 
 
+def producer(settings: Settings) -> Producer:
+    return Producer(
+        {
+            "bootstrap.servers": settings.kafka_bootstrap_servers,
+            "enable.idempotence": True,
+            "linger.ms": 5,
+            # As the relay's (sinks/kafka.py): the topics are co-partitioned by SKU.
+            "partitioner": "murmur2_random",
+            "message.max.bytes": MAX_RECORD_BYTES,
+            "queue.buffering.max.messages": 1_000_000,
+        },
+        logger=CLIENT_LOG,
+    )
+
+
 class Backlog:
     def __init__(self, settings: Settings) -> None:
         self._prefix = settings.topic_prefix
-        self._producer = Producer(
-            {
-                "bootstrap.servers": settings.kafka_bootstrap_servers,
-                "enable.idempotence": True,
-                "linger.ms": 5,
-                # As the relay's (sinks/kafka.py): the topics are co-partitioned by SKU.
-                "partitioner": "murmur2_random",
-                "queue.buffering.max.messages": 1_000_000,
-            },
-            logger=CLIENT_LOG,
-        )
+        self._producer = producer(settings)
 
     def append(self, records: Iterable[Record]) -> int:
         """Append the records, and return how many they are."""

@@ -1,6 +1,6 @@
 """What is measured of ``catalog_search``, and in which sizes."""
 
-from bench import dataflow_alone, drain, elasticsearch_outage, endurance, latency, live_products
+from bench import dataflow_alone, drain, elasticsearch_outage, endurance, latency, live_products, overload
 from bench.measurement import Measurement, Sizes, Suite
 
 _LOADED_A_MINUTE = 60_000
@@ -19,6 +19,9 @@ FULL = Sizes(
     level_rate=latency.PEAK_RATE,
     outage_seconds=180,
     endurance_seconds=1_200,
+    overload_products=20_000,
+    overload_drain_changes=50_000,
+    overload_seconds=60,
 )
 QUICK = Sizes(
     rounds=1,
@@ -33,6 +36,9 @@ QUICK = Sizes(
     level_rate=300,
     outage_seconds=20,
     endurance_seconds=60,
+    overload_products=500,
+    overload_drain_changes=2_000,
+    overload_seconds=3,
 )
 
 
@@ -88,6 +94,14 @@ _MEASUREMENTS = (
         "the business's day, with its peaks, for a while",
         endurance.measure,
         lambda sizes: 1 + sizes.endurance_seconds / 60,
+        is_scenario=True,
+    ),
+    Measurement(
+        "overload",
+        "three times as much as the flow can take",
+        overload.measure,
+        # The backlog takes as long again as it was offered, and twice that; and so do the servers.
+        lambda sizes: len(overload.CASES) * (0.7 + 4 * sizes.overload_seconds / 60),
         is_scenario=True,
     ),
 )

@@ -35,6 +35,10 @@ class Sizes:
     outage_seconds: float
     """How long a server is away."""
     endurance_seconds: float
+    overload_products: int
+    overload_drain_changes: int
+    """From which the sustainable rate is told."""
+    overload_seconds: float
 
 
 class Outcome(NamedTuple):

@@ -6,6 +6,7 @@ to the store, and for each end of an epoch. That is some ten lines for a thousan
 """
 
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +29,10 @@ from syncline.process import settings_or_exit, start
 from syncline.room import Room
 
 OBSERVATIONS = "SYNCLINE_BENCH_OBSERVATIONS"
+WATCHED = "watched-"
+"""Begins the id of an event whose acknowledged writes are told by name."""
+_EVENTS_WATCHED = re.compile(b'"event_id":"%s([^"]+)"' % WATCHED.encode())
+
 Observe = Callable[..., None]
 """Takes what was observed, by name."""
 
@@ -51,7 +56,7 @@ class Observer:
         self._lock = threading.Lock()
         self._file = path.open("ab", buffering=0)
 
-    def __call__(self, **observed: float) -> None:
+    def __call__(self, **observed: object) -> None:
         line = orjson.dumps({"at_us": system_clock_us(), **observed}) + b"\n"
         with self._lock:
             self._file.write(line)
@@ -76,7 +81,14 @@ class ObservedStore:
         results = self._store.write(writes)
         written = sum(result.outcome is Outcome.WRITTEN for result in results)
         size_bytes = sum(len(write.body) for write in writes)
-        self._observe(written=written, turned_away=len(writes) - written, bytes=size_bytes)
+        watched = [
+            event.decode()
+            for write, result in zip(writes, results, strict=True)
+            if result.outcome is Outcome.WRITTEN
+            for event in _EVENTS_WATCHED.findall(write.body)
+        ]
+        observed = {"watched": watched} if watched else {}
+        self._observe(written=written, turned_away=len(writes) - written, bytes=size_bytes, **observed)
         return results
 
     def refresh(self) -> None:

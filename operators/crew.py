@@ -10,30 +10,14 @@ from operators.decide import Result
 from operators.lanes import LaneBatch, lane_of
 from syncline.model.decision import Decided, LaneWatermark
 from syncline.model.part import Part
+from syncline.room import Pace
 
 FLIGHT_LASTS_AT_MOST = timedelta(milliseconds=250)
 """A flight takes as many documents as land in this time: what is critical waits for no longer one."""
 FEWEST_DOCUMENTS = 50
+"""Of a flight, however slow the store is."""
 FLIGHT_MAX_BYTES = 4 * 1024 * 1024
 """Of changes, but that one document always flies: a large one ends up in a flight of its own."""
-
-
-class Pace:
-    """How many documents a flight takes: up to the most that there may be, fewer while the store is slow."""
-
-    def __init__(self, most: int) -> None:
-        self.documents = most
-        self._most = most
-
-    def landed(self, documents: int, took: timedelta) -> None:
-        """Only a full flight tells anything: in a small one most of the time is not the documents'."""
-        if documents < self.documents:
-            return
-        if took > FLIGHT_LASTS_AT_MOST:
-            fitting = int(documents * (FLIGHT_LASTS_AT_MOST / took))
-            self.documents = min(self._most, max(FEWEST_DOCUMENTS, fitting))
-        else:
-            self.documents = min(self._most, 2 * self.documents)
 
 
 _Mark = tuple[str, int]
@@ -68,11 +52,11 @@ class Queue:
         self.closes_at: datetime | None = None
         """When the first that waits is old enough."""
         self.flight: _Flight | None = None
-        self.pace = Pace(most)
+        self.pace = Pace(most, FEWEST_DOCUMENTS, FLIGHT_LASTS_AT_MOST)
 
     @property
     def is_full(self) -> bool:
-        return self.changes >= self.pace.documents
+        return self.changes >= self.pace.fitting
 
     def is_old(self, at: datetime) -> bool:
         return self.closes_at is not None and self.closes_at <= at
@@ -152,7 +136,7 @@ class Crew:
     def land(self, queue: Queue, flight: _Flight, now: datetime) -> Decided:
         """What came of the flight, whose work is done."""
         queue.flight = None
-        queue.pace.landed(len(flight.documents), now - flight.took_off_at)
+        queue.pace.took(len(flight.documents), now - flight.took_off_at)
         decided, undecided = flight.work.result
         decided.watermarks += self.settle(flight.parts, undecided, now)
         return decided
@@ -220,7 +204,7 @@ class Crew:
                 continue
             if may_be_too_large:
                 load_bytes += _size_bytes(self._waiting[document_id])
-            if chosen and (len(chosen) >= queue.pace.documents or load_bytes > FLIGHT_MAX_BYTES):
+            if chosen and (len(chosen) >= queue.pace.fitting or load_bytes > FLIGHT_MAX_BYTES):
                 break
             chosen[document_id] = lane
         return chosen

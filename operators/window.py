@@ -118,7 +118,8 @@ class Window:
         return self._crew_of(lane).pending(lane)
 
     def _close(self, decided: Decided) -> None:
-        if self._pending_changes >= POOLED_BELOW or self._pending_bytes > POOLED_MAX_BYTES:
+        pooled_below = min(POOLED_BELOW, sum(crew.normal.pace.fitting for crew in self._crews))
+        if self._pending_changes >= pooled_below or self._pending_bytes > POOLED_MAX_BYTES:
             for crew in self._crews:
                 for queue in crew.queues:
                     self._send(crew, queue)
@@ -177,7 +178,7 @@ class Window:
         return decided
 
     def _tell_room(self) -> None:
-        flights = 2 * sum(crew.normal.pace.documents for crew in self._crews)
+        flights = 2 * sum(crew.normal.pace.fitting for crew in self._crews)
         self._room.tell(
             flights - sum(crew.pending_normal for crew in self._crews),
             PENDING_MAX_BYTES - self._pending_bytes,

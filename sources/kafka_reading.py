@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from threading import Lock
 from typing import cast
 
@@ -21,7 +22,7 @@ from syncline.clock import Clock
 from syncline.kafka import CLIENT_LOG, MAX_RECORD_BYTES, typed
 from syncline.model.errors import FatalError, Unavailable
 from syncline.model.message import Message
-from syncline.room import Room
+from syncline.room import Pace, Room
 
 _log = structlog.get_logger()
 
@@ -32,6 +33,10 @@ BATCH_MAX_BYTES = 8 * 1024 * 1024
 """Of one batch, but that one message always comes whole."""
 FETCHED_AHEAD_MAX_KIB = 16 * 1024
 """By each consumer; one answer of the broker more at most, which is as large."""
+BATCH_LASTS_AT_MOST = timedelta(milliseconds=100)
+"""Of normal changes so many are read as the worker is done with in this time: then critical ones are read."""
+FEWEST_NORMAL = 64
+"""At a time, however slow the worker is."""
 _LEAST_SHARE = 8
 """So great a part of a batch is left to normal topics, however much of the critical ones there is."""
 
@@ -222,6 +227,10 @@ class Poller:
         self._buffers: dict[int, list[Message]] = {}
         self._rounds: dict[int, int] = {}
         self._round = 0
+        self._pace = Pace(settings.batch_messages, FEWEST_NORMAL, BATCH_LASTS_AT_MOST)
+        self._under_way = 0
+        """Normal messages of the last round."""
+        self._handed_on_at = 0.0
 
     def add(self, partition: int, offsets: Offsets) -> None:
         self._buffers[partition] = []
@@ -269,11 +278,14 @@ class Poller:
 
     def _poll(self) -> None:
         self._round += 1
+        if self._under_way:
+            self._pace.took(self._under_way, timedelta(seconds=time.monotonic() - self._handed_on_at))
         messages = self._read(0) or self._read(self._settings.poll_ms / 1000 / len(self._readers))
         if all(reader.is_there() for reader in self._readers.values()):
             self._on_poll()
         for message in messages:
             self._buffers[message.partition].append(message)
+        self._handed_on_at = time.monotonic()
 
     def _read(self, wait_seconds: float) -> list[Message]:
         """One batch of both; waits for the first message of either."""
@@ -286,7 +298,9 @@ class Poller:
         left_bytes = max(BATCH_MAX_BYTES - sum(map(size_bytes, messages)), BATCH_MAX_BYTES // _LEAST_SHARE)
         room, room_bytes = self._room.left
         wait_seconds = 0 if messages else wait_seconds
-        return messages + normal.read(min(left, room), min(left_bytes, room_bytes), wait_seconds)
+        others = normal.read(min(left, room, self._pace.fitting), min(left_bytes, room_bytes), wait_seconds)
+        self._under_way = len(others)
+        return messages + others
 
 
 def tell(error: KafkaError) -> None:

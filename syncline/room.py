@@ -1,10 +1,11 @@
-"""Back-pressure within a worker: what reads the log asks here how much more of it there is room for.
+"""Back-pressure within a worker: how much more of the log there is room for, and how much is done in time.
 
 A queue between the two would do as well, were it bounded; Bytewax's are not.
 """
 
 import sys
 import threading
+from datetime import timedelta
 
 
 class Room:
@@ -26,3 +27,23 @@ class Room:
         """Changes and bytes."""
         left: tuple[int, int] = getattr(self._of_worker, "left", (sys.maxsize, sys.maxsize))
         return left
+
+
+class Pace:
+    """How many things at once are done in a given time: at most so many, fewer while they take long."""
+
+    def __init__(self, most: int, fewest: int, lasts_at_most: timedelta) -> None:
+        self.fitting = most
+        self._most = most
+        self._fewest = min(fewest, most)
+        self._lasts_at_most = lasts_at_most
+
+    def took(self, count: int, time: timedelta) -> None:
+        """So many together took so long. Fewer than there might have been tell nothing: most of the time
+        may not be theirs."""
+        if count < self.fitting:
+            return
+        if time > self._lasts_at_most:
+            self.fitting = max(self._fewest, int(count * (self._lasts_at_most / time)))
+        else:
+            self.fitting = min(self._most, 2 * self.fitting)

@@ -9,7 +9,7 @@ import pytest
 
 from operators import crew as crew_module
 from operators import window as window_module
-from operators.crew import FEWEST_DOCUMENTS, FLIGHT_LASTS_AT_MOST, Pace
+from operators.crew import FLIGHT_LASTS_AT_MOST
 from operators.lanes import LANES, LaneBatch, lane_of
 from operators.window import CREWS, Window
 from syncline.model.change import Watermark
@@ -645,29 +645,19 @@ class TestRoom:
 
 
 class TestPace:
-    def test_flights_shrink_while_the_store_is_slow_and_grow_again(self) -> None:
-        pace = Pace(400)
-        pace.landed(400, FLIGHT_LASTS_AT_MOST * 2)
-        assert pace.documents == 200
-        pace.landed(200, FLIGHT_LASTS_AT_MOST)
-        assert pace.documents == 400
-        pace.landed(400, FLIGHT_LASTS_AT_MOST / 2)
-        assert pace.documents == 400
+    def test_flights_shrink_while_the_store_is_slow(self) -> None:
+        bench = Bench(max_changes=400)
+        crews = LateCrews.of(bench.window)
+        skus = [sku for sku in (f"SKU-{number}" for number in range(700)) if crew_of(sku) == 0][:150]
+        for sku in skus:
+            bench.window.add(batch(product_part(sku=sku)))
+        bench.clock.advance(round(FLIGHT_LASTS_AT_MOST.total_seconds() * 2e6))
+        crews.end_one(0)
+        bench.window.look()
+        assert bench.room.left[0] == 2 * (300 + 50) - 50
+        bench.window.close()
 
-    def test_never_below_a_few(self) -> None:
-        pace = Pace(400)
-        pace.landed(400, FLIGHT_LASTS_AT_MOST * 1_000)
-        assert pace.documents == FEWEST_DOCUMENTS
-
-    def test_nor_above_the_most_where_that_is_less(self) -> None:
-        pace = Pace(2)
-        pace.landed(2, FLIGHT_LASTS_AT_MOST * 10)
-        assert pace.documents == 2
-
-    def test_a_flight_that_is_not_full_tells_nothing(self) -> None:
-        pace = Pace(400)
-        pace.landed(399, FLIGHT_LASTS_AT_MOST * 10)
-        assert pace.documents == 400
+        assert [len(call) for call in bench.written] == [100, 50]
 
     def test_what_does_not_fit_takes_the_next_flight(self) -> None:
         bench = Bench(max_changes=8)

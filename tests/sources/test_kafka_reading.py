@@ -113,9 +113,3 @@ def test_a_message_larger_than_a_batch_comes_alone(log: Log, stock: str, product
     with poller(log, Room(), stock, product) as reading:
         batches = [first_of(reading, product), first_of(reading, product)]
         assert [len(batch) for batch in batches] == [1, 1]
-
-
-def test_an_unknown_room_is_as_large_as_can_be() -> None:
-    changes, size = Room().left
-    assert changes > PLENTY
-    assert size > PLENTY
