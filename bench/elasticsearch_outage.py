@@ -25,7 +25,7 @@ from bench.scratch import scratch
 from syncline.flow_processes import FlowProcesses
 from syncline.model.errors import Misconfigured
 from syncline.model.steps import END_TO_END
-from syncline.monitor.freshness import lowest_watermark_us, wait_until_fresh
+from syncline.monitor.freshness import read_freshness, wait_until_fresh
 from syncline.monitor.latency_report import read_step_latencies
 from syncline.monitor.verification import verify
 from syncline.postgres import connect
@@ -115,10 +115,10 @@ def _look(settings: Settings, flow: FlowProcesses, canaries: Canaries) -> Callab
 
     def look() -> Sample:
         # What is told first, then what is there: what is missing now was missing then.
-        told_us = lowest_watermark_us(connection, FLOW, settings)
+        told = read_freshness(connection, FLOW, settings).values()
         return {
             "memory_bytes": process.memory_info().rss,
-            "fresh_as_of_us": told_us,
+            "fresh_as_of_us": min((_us(as_of) for as_of in told if as_of), default=None),
             "oldest_missing_us": canaries.oldest_missing_us(),
         }
 

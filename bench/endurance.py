@@ -20,7 +20,7 @@ from bench.sampling import Sample, every
 from bench.scratch import scratch
 from syncline.flow_processes import FlowProcesses
 from syncline.model.steps import END_TO_END
-from syncline.monitor.freshness import lowest_watermark_us, wait_until_fresh
+from syncline.monitor.freshness import read_freshness, wait_until_fresh
 from syncline.monitor.latency_report import counts, step_latencies
 from syncline.monitor.verification import verify
 from syncline.postgres import connect
@@ -104,9 +104,10 @@ def _look(settings: Settings, processes: dict[str, FlowProcesses]) -> Callable[[
     connection = connect(settings.postgres_dsn.get_secret_value())
 
     def look() -> Sample:
-        as_of_us = lowest_watermark_us(connection, FLOW, settings)
+        told = read_freshness(connection, FLOW, settings).values()
+        lags = [datetime.now(UTC) - as_of for as_of in told if as_of]
         return {
-            "lag_ms": None if as_of_us is None else (time.time_ns() // 1_000 - as_of_us) / 1_000,
+            "lag_ms": max(lags).total_seconds() * 1_000 if lags else None,
             **{f"memory_bytes_{name}": process.memory_info().rss for name, process in looked_at.items()},
         }
 

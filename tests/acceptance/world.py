@@ -73,16 +73,18 @@ def world(base: Settings, home: Path) -> Iterator[World]:
     admin = base.postgres_dsn.get_secret_value()
     with psycopg.connect(admin, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        settings = Settings(
-            **base.model_dump(exclude_unset=True)
-            | {
-                "home": home,
-                "postgres_dsn": conninfo.make_conninfo(admin, dbname=name),
-                "topic_prefix": name,
-                "search_alias": name,
-            }
-        )
-        install_all(settings.source_dsns)
-        provision(settings)
-        yield World(settings)
+    settings = Settings(
+        **base.model_dump(exclude_unset=True)
+        | {
+            "home": home,
+            "postgres_dsn": conninfo.make_conninfo(admin, dbname=name),
+            "topic_prefix": name,
+            "search_alias": name,
+        }
+    )
+    install_all(settings.source_dsns)
+    provision(settings)
+    yield World(settings)
+    # Another connection: the server may have been killed meanwhile.
+    with psycopg.connect(admin, autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
