@@ -7,11 +7,14 @@ from hashlib import blake2b
 from typing import Any
 
 import structlog
+from prometheus_client import Counter
 
 from sinks.postgres import PostgresSink, PostgresWriter
 from syncline.circuit import Circuit
 from syncline.model.failure import Failure
 from syncline.model.message import Message
+
+QUARANTINED_TOTAL = Counter("syncline_quarantined", "Changes put in quarantine, by step.", ["flow", "step"])
 
 _log = structlog.get_logger()
 
@@ -21,6 +24,7 @@ def quarantine(flow: str, dsn: str, circuit: Circuit) -> PostgresSink[Failure]:
 
     def row(failure: Failure) -> dict[str, Any]:
         message, change = failure.message, failure.change
+        QUARANTINED_TOTAL.labels(flow, failure.step).inc()
         _log.warning(
             "quarantined",
             flow=flow,
