@@ -1,6 +1,15 @@
 """What is measured of ``catalog_search``, and in which sizes."""
 
-from bench import dataflow_alone, drain, elasticsearch_outage, endurance, latency, live_products, overload
+from bench import (
+    dataflow_alone,
+    drain,
+    elasticsearch_outage,
+    endurance,
+    latency,
+    live_products,
+    overload,
+    redis_outage,
+)
 from bench.measurement import Measurement, Sizes, Suite
 
 _LOADED_A_MINUTE = 60_000
@@ -86,6 +95,13 @@ _MEASUREMENTS = (
         "elasticsearch_outage",
         "Elasticsearch killed while changes go on",
         elasticsearch_outage.measure,
+        lambda sizes: 1 + 2 * sizes.outage_seconds / 60,
+        is_scenario=True,
+    ),
+    Measurement(
+        "redis_outage",
+        "Redis killed while changes go on, and what readers get",
+        redis_outage.measure,
         lambda sizes: 1 + 2 * sizes.outage_seconds / 60,
         is_scenario=True,
     ),

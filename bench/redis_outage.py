@@ -20,12 +20,14 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from random import Random
 from threading import Event
 from typing import NamedTuple
 
 import orjson
+import psutil
+from redis import Redis
 
 from bench import machine
 from bench.figures import Figure, at_least, below
@@ -36,6 +38,7 @@ from sinks.elasticsearch import ElasticsearchStore
 from syncline.flow_processes import FlowProcesses
 from syncline.model.errors import Misconfigured
 from syncline.monitor.freshness import wait_until_fresh
+from syncline.monitor.latency_report import step_latencies
 from syncline.postgres import connect
 from syncline.reads import Reads, Source
 from syncline.services.shop import Shop
@@ -116,8 +119,8 @@ def measure(settings: Settings, sizes: Sizes, tell: Tell) -> Outcome:
             server.kill(_SERVER)
             times["killed"] = time.time()
             time.sleep(sizes.outage_seconds)
-            times["started"] = time.time()
             server.start(_SERVER)
+            times["started"] = _started_at(own)
             time.sleep(max(10.0, sizes.outage_seconds * _AFTER_SHARE))
 
         tell(f"{RATE} changes/s, {_READERS} readers; Redis is away for {sizes.outage_seconds:.0f} s")
@@ -138,6 +141,7 @@ def measure(settings: Settings, sizes: Sizes, tell: Tell) -> Outcome:
             "achieved_rate": summary.rate,
             "outage_seconds": sizes.outage_seconds,
             "load": load.to_plain(),
+            "invalidate_p95_ms": _invalidate_p95_ms(own, times["started"]),
             **readers.found(times["killed"], times["started"]),
         }
     return Outcome(_figures(run), [run])
@@ -194,6 +198,10 @@ class Readers:
                 "from_cache": sum(read.source is Source.CACHE for read in done),
                 "older_than_source": sum(self._is_older(read, self._in_source) for read in done),
                 "older_than_copy": sum(self._is_older(read, self._in_copy) for read in done),
+                "last_older_than_copy_at": max(
+                    (read.began_at - started_at for read in done if self._is_older(read, self._in_copy)),
+                    default=None,
+                ),
                 "with_known_age": sum(read.age_seconds is not None for read in done),
                 "age_p95_seconds": _p95([read.age_seconds for read in done if read.age_seconds is not None]),
                 "p95_ms": 1_000 * _p95([read.took_seconds for read in done]),
@@ -203,6 +211,19 @@ class Readers:
 
     def _is_older(self, read: Read, seen: Seen) -> bool:
         return seen.is_newer(read.versions, read.began_at - _ALLOWED_SECONDS)
+
+
+def _started_at(settings: Settings) -> float:
+    """When the process of this Redis was started, which is a little before it answers."""
+    with Redis.from_url(settings.redis_url.get_secret_value()) as redis:
+        return psutil.Process(redis.info("server")["process_id"]).create_time()
+
+
+def _invalidate_p95_ms(settings: Settings, since: float) -> float:
+    """From the acknowledged write to its invalidation: where that takes a second, hits are older than that
+    too."""
+    found = step_latencies(settings, FLOW, datetime.fromtimestamp(since, UTC))
+    return next((each.p95_ms or 0.0 for each in found if each.step.name == "invalidate"), 0.0)
 
 
 def _versions(body: bytes | None) -> dict[str, int]:
@@ -240,6 +261,7 @@ def _figures(run: Run) -> list[Figure]:
         Figure(case, "answers during the outage", "", (away["reads"],), at_least(100)),
         Figure(case, "of these that say how old they are", "%", (known,), at_least(100)),
         Figure(case, "how old they say, P95", "s", (away["age_p95_seconds"],)),
+        Figure(case, "from the write to its invalidation, P95", "ms", (run["invalidate_p95_ms"],)),
         *(
             Figure(case, f"read {phase}, P95", "ms", (run[phase]["p95_ms"],))
             for phase in ("before", "away", "after")

@@ -40,6 +40,7 @@ Load = Callable[[], bytes | None]
 SEARCH_DELAY = timedelta(seconds=2)
 """A search may not find yet what was written so long before: the index is refreshed once a second."""
 _FRESHNESS_KEPT_SECONDS = 1.0
+_FRESHNESS_MISSING_SECONDS = 10.0
 _AS_OF = "SELECT (extract(epoch FROM min(as_of)) * 1000000)::bigint FROM sync.freshness WHERE flow = %s"
 _TELL_EVERY_SECONDS = 60.0
 
@@ -240,7 +241,7 @@ class Reads:
         now = time.monotonic()
         if now >= self._tell_again_at:
             self._tell_again_at = now + _TELL_EVERY_SECONDS
-            _log.error("the cache is of no use", error=f"{type(error).__name__}: {error}")
+            _log.warning("the cache is of no use", error=f"{type(error).__name__}: {error}")
 
     def _fresh_for(self, value: bytes | None) -> timedelta:
         return self._lifetimes.none if value is None else self._lifetimes.fresh
@@ -276,10 +277,13 @@ class FreshnessTable:
             ) as connection:
                 row = connection.execute(_AS_OF, (self._flow,)).fetchone()
             self._as_of_us = None if row is None else row[0]
+            self._ask_again_at = time.monotonic() + _FRESHNESS_KEPT_SECONDS
         except psycopg.Error as error:
             # What it said before stays true.
-            _log.warning("sync.freshness does not say how fresh the copy is", error=str(error))
-        self._ask_again_at = time.monotonic() + _FRESHNESS_KEPT_SECONDS
+            _log.warning(
+                "sync.freshness does not say how fresh the copy is", error=" ".join(str(error).split())
+            )
+            self._ask_again_at = time.monotonic() + _FRESHNESS_MISSING_SECONDS
 
 
 def _script(name: str) -> str:

@@ -253,16 +253,19 @@ class TestHerd:
         assert [(other.value, other.stale) for other in others] == [(b"v2", False)]
 
 
-class TestStoreAway:
-    def test_a_stale_entry_answers_and_says_so(self, reads: Reads, flow: RedisInvalidation) -> None:
-        reads.get(NAME, lambda: b"v1")
-        flow.invalidate([NAME])
-        answer = reads.get(NAME, away)
-        assert (answer.value, answer.stale, answer.source) == (b"v1", True, Source.CACHE)
-        assert answer.age > 0
-        assert answer.age_header == "1"
-        assert answer.cache_status_header == "syncline; fwd=stale; ttl=-1; detail=store-away"
+def test_a_stale_entry_answers_while_the_store_is_away_and_says_so(
+    reads: Reads, flow: RedisInvalidation
+) -> None:
+    reads.get(NAME, lambda: b"v1")
+    flow.invalidate([NAME])
+    answer = reads.get(NAME, away)
+    assert (answer.value, answer.stale, answer.source) == (b"v1", True, Source.CACHE)
+    assert answer.age > 0
+    assert answer.age_header == "1"
+    assert answer.cache_status_header == "syncline; fwd=stale; ttl=-1; detail=store-away"
 
+
+class TestStoreAway:
     def test_an_entry_past_its_time_answers_too(self, reads: Reads) -> None:
         with_lifetimes(reads, fresh=SHORT)
         reads.get(NAME, lambda: b"v1")
