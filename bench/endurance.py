@@ -115,7 +115,7 @@ def _look(settings: Settings, processes: dict[str, FlowProcesses]) -> Callable[[
 
 
 def _figures(run: Run) -> list[Figure]:
-    case = f"{run['seconds'] / 60:,.0f} min"
+    case = f"{run['seconds'] / 60:.3g} min"
     samples: list[Sample] = run["samples"]
     quarter = max(1, len(samples) // 4)
     found = [Figure(case, "documents unlike their sources", "", (run["differing"],), below(1))]

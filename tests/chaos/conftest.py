@@ -5,6 +5,23 @@ import pytest
 from syncline.stack.progress import Terminal
 from tests.chaos.ground import Ground, ground
 
+TOLD = pytest.StashKey[list[str]]()
+"""A line for each battle, shown at the end of the run."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[TOLD] = []
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for line in config.stash[TOLD]:
+        terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def told(request: pytest.FixtureRequest) -> list[str]:
+    return request.config.stash[TOLD]
+
 
 @pytest.fixture(scope="session")
 def battleground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:

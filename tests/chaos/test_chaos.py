@@ -19,10 +19,14 @@ SHORT_SECONDS = 10.0
 
 
 def test_nothing_is_lost_resurrected_or_out_of_order(
-    battleground: Ground, tmp_path: Path, seed: int, seconds: float
+    battleground: Ground, tmp_path: Path, told: list[str], seed: int, seconds: float
 ) -> None:
     with battle(battleground, tmp_path, seed, seconds) as fought:
         found = faults_found(fought)
+    told.append(
+        f"seed {seed}: {fought.load.told}, {len(fought.inflicted)} faults in {seconds:g} s; "
+        f"{len(found)} found wrong"
+    )
     assert not found, "\n".join(
         [
             f"{fought.load.told}; {len(found)} found wrong:",
