@@ -99,9 +99,11 @@ def merge(shape: DocumentShape, document: Document, part: Part, now_us: int) -> 
     }
     entities[part.entity] = record
     replaced = shape.put(document, part)
-    if before is not None and replaced is not None:
+    if before is None:
+        return replaced
+    if replaced is not None:
         record["first_synced_at_us"] = first_synced_at_us(before)
-    if formerly := _formerly(shape.listed_by, before or {}, replaced or {}, part.body or {}):
+    if formerly := _formerly(shape.listed_by, before, replaced or {}, part.body or {}):
         record["formerly"] = formerly
     return replaced
 
