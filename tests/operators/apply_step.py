@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable
 from datetime import timedelta
 
-from operators.apply import LaneLogic
+from operators.apply import LaneLogic, Lookout
 from operators.calls import do
 from operators.copy_watch import CopyWatch
 from operators.decide import Decide, Result
@@ -39,10 +39,11 @@ class Bench:
         self.decide = Decide(SearchDocument(), SEARCH.rules, deliver, self.clock)
         self.room = Room()
         max_age = timedelta(milliseconds=5)
+        self.lookout = Lookout()
         self.window = Window(self.decide, max_changes, max_age, self.clock, critical, self.room)
 
     def lane(self, state: dict[str, object] | None = None) -> LaneLogic:
-        return LaneLogic(self.window, CopyWatch(self.store.identity, self.clock), state)
+        return LaneLogic(self.window, CopyWatch(self.store.identity, self.clock), self.lookout, state)
 
     def apply(self, parts: Iterable[Part]) -> Result:
         return do(self.decide(parts))

@@ -11,7 +11,7 @@ from copy import deepcopy
 from datetime import timedelta
 from typing import Any, NamedTuple, cast
 
-from operators.apply import LaneLogic, LaneState
+from operators.apply import LaneLogic, LaneState, Lookout
 from operators.copy_watch import CopyWatch
 from operators.decide import Decide
 from operators.deliver import Deliver
@@ -198,12 +198,13 @@ class Process:
         apply = Decide(self._copy.shape, self._copy.rules, deliver, self._clock)
         max_age = timedelta(microseconds=WINDOW_AGE_US)
         self._window = Window(apply, self._window_changes, max_age, self._clock, self._copy.critical)
+        self._lookout = Lookout()
         self._crews = LateCrews.of(self._window)
         self._lanes = {lane: self._build(deepcopy(state)) for lane, state in self._states.items()}
         self._awake = set(self._lanes)
 
     def _build(self, state: LaneState | None) -> LaneLogic:
-        return LaneLogic(self._window, CopyWatch(self._store.identity, self._clock), state)
+        return LaneLogic(self._window, CopyWatch(self._store.identity, self._clock), self._lookout, state)
 
     @property
     def is_done(self) -> bool:

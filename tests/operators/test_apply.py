@@ -38,6 +38,25 @@ def test_hands_its_changes_to_the_window_and_is_notified_when_it_is_over(bench: 
     assert lane.notify_at() is None
 
 
+def test_one_lane_is_woken_for_all_and_passes_the_duty_on(bench: Bench) -> None:
+    first, second = bench.lane(), bench.lane()
+    first.on_batch([batch(product_part(1))])
+    due = first.notify_at()
+    assert due is not None
+    second.on_batch([batch(product_part(2, sku="OTHER"))])
+    assert second.notify_at() is None, "the first lane is woken in time"
+    assert first.notify_at() == due
+
+    bench.clock.advance(5_000)
+    told, _ = first.on_notify()
+    assert len(decisions(*told)) == 2
+    assert first.notify_at() is None
+
+    second.on_batch([batch(product_part(3, sku="OTHER"))])
+    assert second.notify_at() == bench.window.look_at() is not None, "nobody else is to be woken"
+    assert first.notify_at() is None
+
+
 def test_one_lane_closes_the_window_for_all(bench: Bench) -> None:
     first, second = bench.lane(), bench.lane()
     first.on_batch([batch(product_part(sku="SKU-1"))])
