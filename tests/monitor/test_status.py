@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from io import StringIO
 from typing import Any
 from uuid import UUID
 
@@ -10,7 +11,9 @@ import psycopg
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from psycopg.types.json import Jsonb
+from rich.console import Console
 
+from syncline.console.status import flows_table
 from syncline.kafka import CLIENT_LOG
 from syncline.model import envelope
 from syncline.model.errors import Unavailable
@@ -275,6 +278,22 @@ def test_a_flow_that_holds_its_place_runs_and_says_for_what(
         ("kafka", "up"),
     ]
     assert status.next_command == "syncline config check"
+
+
+def test_the_table_tells_freshness_by_owner_and_for_what_a_place_is_held(
+    search: Flow, own: Settings, connection: psycopg.Connection
+) -> None:
+    depends(connection, "elasticsearch", "down", holds=True)
+    depends(connection, "redis", "up")
+    fresh(connection, "pricing", 600)
+    console = Console(width=600, file=StringIO())
+    console.print(flows_table(read_status(own).flows))
+    told = console.file.getvalue()  # type: ignore[attr-defined]
+    assert ", holds its place: elasticsearch is down since 12:00:00 UTC (no answer)" in told
+    assert "elasticsearch down since 12:00:00, redis" in told
+    assert "pricing 10 min" in told
+    assert "warehouse -" in told
+    assert "syncline config check" in told
 
 
 def test_a_target_without_which_the_flow_goes_on_holds_nothing_up(

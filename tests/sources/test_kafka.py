@@ -15,6 +15,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.inputs import StatefulSourcePartition
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import TestingSink, run_main
+from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from sources.kafka import KafkaSource, State
@@ -441,3 +442,22 @@ def test_a_flow_resumes_where_its_recovery_store_says(log: Log, topic: str, tmp_
     assert run() == []
     log.append(numbered(topic, 7, 1, start=100))
     assert values(run()) == [b"%d" % n for n in range(100, 107)]
+
+
+def test_the_lag_is_what_is_not_read_yet(log: Log, topic: str) -> None:
+    reading = source(log, topic, until_end=False)
+
+    def lag() -> float | None:
+        reading.measure_lag()
+        return REGISTRY.get_sample_value("syncline_lag_records", {"group": f"group.{topic}", "topic": topic})
+
+    log.append(numbered(topic, 5, 0))
+    assert lag() == 0, "nobody reads yet"
+    partitions = open_all(reading)
+    assert lag() == 5
+    read_on(partitions["00000"], 5)
+    assert lag() == 0
+    log.append(numbered(topic, 2, 1))
+    assert lag() == 2
+    close(partitions)
+    assert lag() == 0
