@@ -13,9 +13,7 @@ from tests.services.database import Database
 
 @pytest.fixture(scope="package")
 def own(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    with own_settings(
-        settings, "circuits", redis_database=14, home=tmp_path_factory.mktemp("process")
-    ) as own:
+    with own_settings(settings, "process", redis_database=7, home=tmp_path_factory.mktemp("process")) as own:
         yield own
 
 
