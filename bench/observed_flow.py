@@ -76,6 +76,7 @@ class ObservedFlow:
 
     def wait_until_drained(self, messages: int, timeout_seconds: float) -> None:
         """Wait until so many messages were read in all, and the store has had nothing to do for a while."""
+        self._look()
         deadline = time.monotonic() + timeout_seconds
         while not self._is_drained(messages):
             if (code := self._process.poll()) is not None:
