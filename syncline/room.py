@@ -30,20 +30,22 @@ class Room:
 
 
 class Pace:
-    """How many things at once are done in a given time: at most so many, fewer while they take long."""
+    """How many things at once are done in a given time: at most so many, fewer while they take long.
+
+    It begins with few, and doubles: what takes long is only known when it is over.
+    """
 
     def __init__(self, most: int, fewest: int, lasts_at_most: timedelta) -> None:
-        self.fitting = most
+        self.fitting = min(2 * fewest, most)
         self._most = most
         self._fewest = min(fewest, most)
         self._lasts_at_most = lasts_at_most
 
     def took(self, count: int, time: timedelta) -> None:
-        """So many together took so long. Fewer than there might have been tell nothing: most of the time
-        may not be theirs."""
-        if count < self.fitting:
+        """So many together took so long. Of few most of the time may not be theirs: they tell nothing."""
+        if 2 * count < self.fitting:
             return
         if time > self._lasts_at_most:
-            self.fitting = max(self._fewest, int(count * (self._lasts_at_most / time)))
-        else:
+            self.fitting = min(self.fitting, max(self._fewest, int(count * (self._lasts_at_most / time))))
+        elif count >= self.fitting:
             self.fitting = min(self._most, 2 * self.fitting)

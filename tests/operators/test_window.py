@@ -627,21 +627,21 @@ class TestRoom:
 
     def test_is_given_again_for_what_is_written_without_a_flight(self, bench: Bench) -> None:
         bench.window.add(batch(product_part()))
-        assert bench.room.left[0] == 1_999
+        assert bench.room.left[0] == 799
         bench.clock.advance(MAX_AGE_US)
         bench.window.look()
-        assert bench.room.left[0] == 2_000
+        assert bench.room.left[0] == 800
 
     def test_what_a_stop_left_undecided_takes_room(self, bench: Bench) -> None:
         bench.window.add(batch(product_part()))
         bench.store.write_faults.append(Fault.UNAVAILABLE)
         bench.stop.request()
         bench.window.close()
-        assert bench.room.left[0] == 1_999
+        assert bench.room.left[0] == 799
 
     def test_there_is_none_for_more_bytes_than_may_be_pending(self, bench: Bench) -> None:
         bench.window.add(batch(large_part(window_module.PENDING_MAX_BYTES + 1, 1, "SKU-1")))
-        assert bench.room.left == (1_999, 0)
+        assert bench.room.left == (799, 0)
 
 
 class TestPace:

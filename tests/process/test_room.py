@@ -29,8 +29,20 @@ def test_there_is_never_less_than_none() -> None:
     assert room.left == (0, 0)
 
 
-def test_fewer_fit_while_they_take_long_and_more_again() -> None:
+def grown() -> Pace:
     pace = Pace(400, 50, AT_MOST)
+    pace.took(100, AT_MOST)
+    pace.took(200, AT_MOST)
+    return pace
+
+
+def test_it_begins_with_few_and_doubles() -> None:
+    assert Pace(400, 50, AT_MOST).fitting == 100
+    assert grown().fitting == 400
+
+
+def test_fewer_fit_while_they_take_long_and_more_again() -> None:
+    pace = grown()
     pace.took(400, AT_MOST * 2)
     assert pace.fitting == 200
     pace.took(200, AT_MOST)
@@ -40,7 +52,7 @@ def test_fewer_fit_while_they_take_long_and_more_again() -> None:
 
 
 def test_a_few_always_do() -> None:
-    pace = Pace(400, 50, AT_MOST)
+    pace = grown()
     pace.took(400, AT_MOST * 1_000)
     assert pace.fitting == 50
 
@@ -51,7 +63,10 @@ def test_but_no_more_than_there_may_be() -> None:
     assert pace.fitting == 2
 
 
-def test_fewer_than_there_might_have_been_tell_nothing() -> None:
-    pace = Pace(400, 50, AT_MOST)
-    pace.took(399, AT_MOST * 10)
+def test_few_tell_nothing_and_half_of_them_nothing_good() -> None:
+    pace = grown()
+    pace.took(199, AT_MOST * 10)
+    pace.took(399, AT_MOST)
     assert pace.fitting == 400
+    pace.took(200, AT_MOST * 2)
+    assert pace.fitting == 100
