@@ -29,7 +29,7 @@ from syncline.model.errors import BadCredentials, FatalError, Misconfigured, Syn
 P = ParamSpec("P")
 T = TypeVar("T")
 
-TIMEOUT_SECONDS = 0.25
+TIMEOUT_SECONDS = 0.5
 SHORTEST_WAIT_SECONDS = 0.02
 _AWAY = (ConnectionError, TimeoutError, BusyLoadingError, MasterDownError, ReadOnlyError)
 

@@ -137,7 +137,11 @@ def reference(history: Iterable[Spec]) -> dict[str, Document]:
 
 
 def plain(store: MemoryStore) -> dict[str, Document]:
-    """The store's documents in the shape of the reference, without clocks, times and event ids."""
+    """The store's documents in the shape of the reference, without clocks, times and event ids.
+
+    Nor what they were listed under before (``formerly``): through which states a document went is the
+    doing of the delivery.
+    """
     return {sku: _plain(orjson.loads(stored.body)) for sku, stored in store.documents.items()}
 
 
