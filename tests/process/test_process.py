@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -23,6 +24,7 @@ from psycopg import conninfo, errors
 from syncline import elasticsearch, postgres
 from syncline.asking import Asking
 from syncline.health import Health, application
+from syncline.model.dependency import Dependency, DependencyState
 from syncline.model.errors import (
     BadCredentials,
     FatalError,
@@ -156,11 +158,27 @@ def test_ready_is_who_read_a_short_while_ago() -> None:
         answers.append((status[0][:3], orjson.loads(b"".join(body))))
         return answers[-1]
 
-    assert ask("/ready") == ("503", {"ok": False, "seconds_since_progress": None})
-    assert ask("/live") == ("200", {"ok": True, "seconds_since_progress": None})
+    nothing = {"seconds_since_progress": None, "dependencies": list[str]()}
+    assert ask("/ready") == ("503", {"ok": False, **nothing})
+    assert ask("/live") == ("200", {"ok": True, **nothing})
     health.progress()
     now[0] += 15
-    assert ask("/ready") == ("200", {"ok": True, "seconds_since_progress": 15.0})
+    away = Dependency(
+        "redis", DependencyState.DOWN, datetime(2026, 1, 1, 12, tzinfo=UTC), "open", False, "no answer"
+    )
+    health.dependencies = lambda: [away]
+    status, told = ask("/ready")
+    assert (status, told["seconds_since_progress"]) == ("200", 15.0), "whatever it depends on"
+    assert told["dependencies"] == [
+        {
+            "target": "redis",
+            "state": "down",
+            "since": "2026-01-01T12:00:00+00:00",
+            "circuit": "open",
+            "holds_place": False,
+            "last_error": "no answer",
+        }
+    ]
     now[0] += 1
     assert ask("/ready")[0] == "503"
     assert ask("/live")[0] == "200"
