@@ -17,7 +17,7 @@ from operators.decide import Decide
 from operators.deliver import Deliver
 from operators.lanes import LaneBatch, group_by_lane, lane_of
 from operators.window import Window
-from syncline.circuit import Circuit
+from syncline.circuit import Circuit, CircuitState
 from syncline.model.change import Watermark
 from syncline.model.decision import Conflict, Decided, LaneWatermark, Review
 from syncline.model.document import Document, DocumentShape, known
@@ -257,8 +257,11 @@ class Process:
     def let_background_work_end(self, drawn: int) -> None:
         """One call of one crew, whichever is drawn; what it came to is not yet told.
 
-        It may be answered while another crew of this process writes.
+        It may be answered while another crew of this process writes; but not while that write probes the
+        store, since then it would wait for the very write that waits for it here.
         """
+        if self._stop.circuit.state is CircuitState.HALF_OPEN:
+            return
         was_busy, self.is_busy = self.is_busy, True
         self._crews.answer_one(drawn)
         self.is_busy = was_busy
