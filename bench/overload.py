@@ -118,6 +118,12 @@ class Appending:
         self.last[template.document_id, template.entity] = version
         self.sent += 1
 
+    def mark(self, topic: str) -> None:
+        """A watermark, as the relay sends them each second: the flow tells of itself when something comes."""
+        header = (envelope.WATERMARK_US, str(system_clock_us()).encode())
+        self._producer.produce(topic, partition=0, headers=[header])
+        self.flush()
+
     def poll(self) -> None:
         self._producer.poll(0)
 
@@ -181,7 +187,7 @@ def _sustainable_rate(
     for template in products.edits:
         appending.append(template)
     appending.flush()
-    _wait_until_decided(settings, flow, appending.sent)
+    _wait_until_decided(settings, flow, appending, products.large.topic)
     flow.pause()
     random = Random(_SEED)
     for _ in range(changes):
@@ -189,7 +195,7 @@ def _sustainable_rate(
     appending.flush()
     begun_us = system_clock_us()
     flow.go_on()
-    _wait_until_decided(settings, flow, appending.sent)
+    _wait_until_decided(settings, flow, appending, products.large.topic)
     return changes / (_last_write_us(flow) - begun_us) * 1e6
 
 
@@ -224,7 +230,7 @@ def _overload(
             time.sleep(_TICK_SECONDS)
         appending.flush()
         ended_us = system_clock_us()
-        _wait_until_decided(settings, flow, appending.sent)
+        _wait_until_decided(settings, flow, appending, products.large.topic)
     memory.append((time.monotonic() - begun, process.memory_info().rss / 2**20))
     latencies = _critical_latencies_ms(flow.observations)
     percentiles = quantiles(latencies, n=100, method="inclusive")
@@ -247,13 +253,15 @@ def _overload(
     }
 
 
-def _wait_until_decided(settings: Settings, flow: ObservedFlow, changes: int) -> None:
+def _wait_until_decided(settings: Settings, flow: ObservedFlow, appending: Appending, topic: str) -> None:
     """A slow machine is quiet at times, too: what counts is what the flow says of itself."""
+    changes = appending.sent
     flow.wait_until_drained(changes, _DRAIN_TIMEOUT_SECONDS)
     deadline = time.monotonic() + _DRAIN_TIMEOUT_SECONDS
     while (decided := sum(counts(settings, FLOW, _EVER).values())) < changes:
         if time.monotonic() > deadline:
             raise FatalError(f"the flow decided {decided:,} of {changes:,} changes")
+        appending.mark(topic)
         time.sleep(_MEMORY_INTERVAL_SECONDS)
     flow.wait_until_drained(changes, _DRAIN_TIMEOUT_SECONDS)
 
