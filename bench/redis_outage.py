@@ -152,7 +152,12 @@ class Readers:
         self.is_over = Event()
         self._dsn = settings.postgres_dsn.get_secret_value()
         self._store = ElasticsearchStore(settings.elasticsearch_url.get_secret_value(), settings.search_alias)
-        self._reads = Reads(settings.redis_url.get_secret_value(), flow=FLOW, freshness_dsn=self._dsn)
+        self._reads = Reads(
+            settings.redis_url.get_secret_value(),
+            flow=FLOW,
+            owners=("catalog", "pricing", "warehouse"),
+            freshness_dsn=self._dsn,
+        )
         self._in_source, self._in_copy = Seen(), Seen()
         self._done: list[Read] = []
         with connect(self._dsn) as connection:

@@ -16,6 +16,7 @@ from prometheus_client import Gauge
 from redis import Redis
 
 from syncline.clock import Clock, system_clock_us
+from syncline.model.cache import freshness_key
 
 FRESHNESS = Gauge(
     "syncline_freshness_seconds",
@@ -105,7 +106,7 @@ class Freshness:
 
     def tell_redis(self, redis: Redis) -> None:
         """Bring ``syncline:freshness:FLOW`` up to date: by owner, in microseconds since the epoch."""
-        key = f"syncline:freshness:{self.flow}"
+        key = freshness_key(self.flow)
         told = [
             word
             for owner, lanes in self.by_owner().items()

@@ -15,7 +15,7 @@ Sources: R. Nishtala et al., "Scaling Memcache at Facebook", 2013, section 3.2.1
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib import resources
@@ -41,7 +41,7 @@ SEARCH_DELAY = timedelta(seconds=2)
 """A search may not find yet what was written so long before: the index is refreshed once a second."""
 _FRESHNESS_KEPT_SECONDS = 1.0
 _FRESHNESS_MISSING_SECONDS = 10.0
-_AS_OF = "SELECT (extract(epoch FROM min(as_of)) * 1000000)::bigint FROM sync.freshness WHERE flow = %s"
+_AS_OF = "SELECT owner, (extract(epoch FROM as_of) * 1000000)::bigint FROM sync.freshness WHERE flow = %s"
 _TELL_EVERY_SECONDS = 60.0
 
 _log = structlog.get_logger()
@@ -95,6 +95,7 @@ class Reads:
     """Reads of one flow's copy. Thread-safe; connects at the first read.
 
     ``unavailable`` are the errors by which ``load`` says that the store is away; others are the caller's own.
+    ``owners`` are those of whose data the copy is made: how fresh it is is unknown until it is known of each.
     ``freshness_dsn`` is the database with ``sync.freshness``, asked while Redis cannot say how fresh the copy
     is.
     """
@@ -104,6 +105,7 @@ class Reads:
         redis_url: str,
         *,
         flow: str,
+        owners: Collection[str] = (),
         freshness_dsn: str | None = None,
         unavailable: tuple[type[Exception], ...] = (TransientError,),
         lifetimes: Lifetimes | None = None,
@@ -113,7 +115,8 @@ class Reads:
         self._look_script = self._redis.client.register_script(_script("look"))
         self._fill_script = self._redis.client.register_script(_script("fill"))
         self._freshness_key = freshness_key(flow)
-        self._freshness = FreshnessTable(flow, freshness_dsn)
+        self._freshness = FreshnessTable(flow, owners, freshness_dsn)
+        self._owners = owners
         self._unavailable = unavailable
         self._lifetimes = lifetimes or Lifetimes()
         self._cache_name = cache_name
@@ -173,7 +176,10 @@ class Reads:
             self._tell(error)
             return None
         lease = drawn if state == b"leased" else None
-        as_of_us = min(map(int, freshness[1::2]), default=None)
+        by_owner = {
+            owner.decode(): int(at_us) for owner, at_us in zip(freshness[::2], freshness[1::2], strict=True)
+        }
+        as_of_us = _slowest(by_owner, self._owners)
         return _Look(int(now_us), state == b"fresh", lease, tokens, as_of_us, _Entry.of(fields))
 
     def _fill(
@@ -253,8 +259,9 @@ class FreshnessTable:
     One thread at a time asks; others take what was said before, which is older and so never too much.
     """
 
-    def __init__(self, flow: str, dsn: str | None) -> None:
+    def __init__(self, flow: str, owners: Collection[str], dsn: str | None) -> None:
         self._flow = flow
+        self._owners = owners
         self._dsn = dsn
         self._lock = threading.Lock()
         self._as_of_us: int | None = None
@@ -275,8 +282,8 @@ class FreshnessTable:
             with psycopg.connect(
                 dsn, connect_timeout=2, options="-c statement_timeout=1000", application_name="syncline-reads"
             ) as connection:
-                row = connection.execute(_AS_OF, (self._flow,)).fetchone()
-            self._as_of_us = None if row is None else row[0]
+                by_owner: dict[str, int | None] = dict(connection.execute(_AS_OF, (self._flow,)).fetchall())
+            self._as_of_us = _slowest(by_owner, self._owners)
             self._ask_again_at = time.monotonic() + _FRESHNESS_KEPT_SECONDS
         except psycopg.Error as error:
             # What it said before stays true.
@@ -284,6 +291,13 @@ class FreshnessTable:
                 "sync.freshness does not say how fresh the copy is", error=" ".join(str(error).split())
             )
             self._ask_again_at = time.monotonic() + _FRESHNESS_MISSING_SECONDS
+
+
+def _slowest(by_owner: Mapping[str, int | None], owners: Collection[str]) -> int | None:
+    """``None`` where it is unknown of any."""
+    at_us = [by_owner.get(owner) for owner in {*owners, *by_owner}]
+    known = [each for each in at_us if each is not None]
+    return min(known) if known and len(known) == len(at_us) else None
 
 
 def _script(name: str) -> str:

@@ -367,6 +367,12 @@ class TestFreshness:
         assert reads.get(NAME, lambda: b"v1").as_of is None
         assert reads.get(NAME, never).as_of is None
 
+    def test_it_is_unknown_while_it_is_of_an_owner(self, redis_url: str, redis: Redis) -> None:
+        set_freshness(redis, catalog=NOON)
+        reads = Reads(redis_url, flow=FLOW, owners=("catalog", "pricing"))
+        assert reads.get(NAME, lambda: b"v1").as_of is None
+        reads.close()
+
     def test_without_redis_the_table_says_it(self, settings: Settings) -> None:
         with own_database(settings.postgres_dsn.get_secret_value(), "own_reads") as dsn:
             with psycopg.connect(dsn) as connection:
@@ -376,6 +382,11 @@ class TestFreshness:
             alone = Reads("redis://127.0.0.1:1/0", flow=FLOW, freshness_dsn=dsn)
             assert alone.get(NAME, lambda: b"v1").as_of == NOON
             assert alone.get(NAME, lambda: b"v1").as_of == NOON
+            alone.close()
+            with psycopg.connect(dsn) as connection:
+                connection.execute("INSERT INTO sync.freshness VALUES (%s, 'pricing', NULL)", [FLOW])
+            alone = Reads("redis://127.0.0.1:1/0", flow=FLOW, freshness_dsn=dsn)
+            assert alone.get(NAME, lambda: b"v1").as_of is None
             alone.close()
 
     def test_nobody_who_could_say_it_is_no_failure(self) -> None:
