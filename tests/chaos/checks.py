@@ -117,8 +117,17 @@ def _in_acknowledged(battle: Battle, flow: str, copy: dict[str, Copied]) -> Iter
 
 
 def _in_log(battle: Battle) -> Iterator[str]:
+    """Each row that was committed to an outbox is published, no other is, and all stand in order."""
+    with battle.world.database() as connection:
+        rows = connection.execute("SELECT schema, seq FROM chaos.outbox").fetchall()
+    written = {(str(schema), cast("int", seq)) for schema, seq in rows}
     for committed in (True, False):
         published = read_published(battle.world.settings, committed=committed)
+        found = {(message.schema, message.seq) for partition in published for message in partition}
+        for schema, seq in written - found:
+            yield f"lost: row {seq} of the outbox of {schema} was never published, {committed=}"
+        for schema, seq in found - written:
+            yield f"resurrected: row {seq} of the outbox of {schema} was published and never committed"
         for check in (assert_first_publication_is_in_version_order, assert_repeats_are_contiguous_replays):
             try:
                 check(published)

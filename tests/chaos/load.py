@@ -45,6 +45,17 @@ _SET_UP = """
 CREATE SCHEMA chaos;
 CREATE TABLE chaos.committed (number bigint PRIMARY KEY);
 CREATE TABLE chaos.invalid (entity text NOT NULL, version bigint NOT NULL);
+CREATE TABLE chaos.outbox (schema text, seq bigint, PRIMARY KEY (schema, seq));
+CREATE FUNCTION chaos.note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    INSERT INTO chaos.outbox VALUES (TG_TABLE_SCHEMA, NEW.seq);
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER chaos AFTER INSERT ON catalog.outbox FOR EACH ROW EXECUTE FUNCTION chaos.note();
+CREATE TRIGGER chaos AFTER INSERT ON pricing.outbox FOR EACH ROW EXECUTE FUNCTION chaos.note();
+CREATE TRIGGER chaos AFTER INSERT ON warehouse.outbox FOR EACH ROW EXECUTE FUNCTION chaos.note();
+CREATE TRIGGER chaos AFTER INSERT ON customers.outbox FOR EACH ROW EXECUTE FUNCTION chaos.note();
 GRANT USAGE ON SCHEMA chaos TO PUBLIC;
 GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA chaos TO PUBLIC;
 """
