@@ -1,4 +1,4 @@
-"""Rows of ``sync.status``: what a worker of a flow did, for about every second of it.
+"""Rows of ``sync.status``: what a worker of a flow did, for about every second of the last day.
 
 Fire and forget: a row that cannot be written now is merged into the next one, and the flow never waits.
 """
@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -23,7 +23,6 @@ _log = structlog.get_logger()
 CALIBRATE_EVERY = timedelta(minutes=1)
 LAST_REPORT_SECONDS = 1.0
 """How long the end of a worker waits for the server to take its last row."""
-KEEP_RECORDS = timedelta(days=1)
 
 
 @dataclass(slots=True)
@@ -144,12 +143,6 @@ class StatusWriter:
         answered_us = self._clock()
         self.clock_offset_us = database_us - (asked_us + answered_us) // 2
         self._next_calibration_us = answered_us + int(CALIBRATE_EVERY.total_seconds() * 1e6)
-
-    def _forget(self) -> None:
-        self._writer.connect().execute(
-            "DELETE FROM sync.status WHERE flow = %s AND state <> 'failed' AND recorded_at < %s",
-            (self._flow, datetime.now(UTC) - KEEP_RECORDS),
-        )
 
 
 def _tell(done: Future[None]) -> None:

@@ -1,3 +1,7 @@
+-- Of processes that were killed nobody takes back the rows.
+WITH forgotten AS (
+    DELETE FROM sync.health WHERE updated_at < clock_timestamp() - interval '1 day'
+)
 INSERT INTO sync.health (flow, run, target, state, circuit, since, holds_place, last_error)
 SELECT flow, run, target, state, circuit, since, holds_place, last_error
 FROM jsonb_to_recordset(%b::jsonb) AS told (

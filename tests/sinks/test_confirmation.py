@@ -314,6 +314,21 @@ def test_word_is_left_of_why_a_flow_ended(dsn: str) -> None:
     ]
 
 
+def test_a_row_is_kept_for_a_day(dsn: str) -> None:
+    for error in ("yesterday's", "today's"):
+        record_failure("tests", dsn, error)
+    with psycopg.connect(dsn) as connection:
+        connection.execute(
+            "UPDATE sync.status SET recorded_at = recorded_at - interval '25 hours' WHERE error = %s",
+            ("yesterday's",),
+        )
+    record_failure("others", dsn, "of another flow")
+    assert ("yesterday's",) in rows(dsn, "error")
+    record_failure("tests", dsn, "the newest")
+    assert ("yesterday's",) not in rows(dsn, "error")
+    assert ("today's",) in rows(dsn, "error")
+
+
 def test_the_relay_counts_what_it_published(dsn: str) -> None:
     published = tuple(
         OutboxRow(seq, str(seq), "product", "A", "updated", b"{}", commit_us, NOON_US)
