@@ -1,12 +1,12 @@
 """Step 7: reading and writing the copy, each document by compare-and-set."""
 
-import random
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from operators.calls import Work
 from syncline.circuit import Circuit
+from syncline.jitter import JITTER
 from syncline.model.errors import Overloaded
 from syncline.model.store import Outcome, Store, StoredDocument, Write, WriteResult
 
@@ -99,7 +99,7 @@ class Deliver:
         turned_back = _turned_back(writes, results)
         tried = 0
         while turned_back and tried < IN_PLACE_RETRIES:
-            self._circuit.stop.wait(random.uniform(0, FIRST_IN_PLACE_WAIT_SECONDS * 2**tried))  # noqa: S311
+            self._circuit.stop.wait(JITTER.uniform(0, FIRST_IN_PLACE_WAIT_SECONDS * 2**tried))
             results |= self._circuit.hold_place("writing documents")(self._write_each, turned_back)
             left = _turned_back(turned_back, results)
             tried = tried + 1 if len(left) == len(turned_back) else 0

@@ -77,8 +77,10 @@ class RedisInvalidation:
         of before an invalidation that its predecessor took."""
         self._is_known = True
         run_id = self._redis.client.info("server")["run_id"]
-        if self._redis.client.set(SERVER, run_id, get=True) != run_id.encode():
+        known = self._redis.client.set(SERVER, run_id, get=True)
+        if known != run_id.encode():
             self._redis.client.unlink(EPOCH_OF_ALL)
+        if known not in {None, run_id.encode()}:
             _log.info("another Redis server than before: all of the cache is invalidated")
 
 

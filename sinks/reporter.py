@@ -16,7 +16,7 @@ import structlog
 
 from sinks.freshness import Freshness
 from sinks.postgres import PostgresWriter
-from syncline.circuit import Circuits
+from syncline.circuit import Circuits, CircuitState
 from syncline.model.dependency import Dependency
 from syncline.model.errors import SynclineError, Unavailable
 from syncline.redis_contact import RedisContact
@@ -57,9 +57,10 @@ class Reporter:
         self._every_second(target, look)
 
     def close(self) -> None:
-        """Take back that this process is at work; a server that hangs is not waited for."""
+        """Take back that this process is at work; a server that is away or hangs is not waited for."""
         self._is_over.set()
-        self._telling.join(LAST_WORD_SECONDS)
+        if self._circuits.postgres.state is CircuitState.CLOSED:
+            self._telling.join(LAST_WORD_SECONDS)
 
     def _every_second(self, target: str, duty: Callable[[], object]) -> None:
         Thread(target=self._repeat, args=(target, duty), name=f"report-{target}", daemon=True).start()

@@ -4,7 +4,6 @@ Each change is a row of its own: if only the newest of an entity waited and were
 the one before it, which could have stood, would be gone.
 """
 
-import random
 from hashlib import blake2b
 from typing import Any
 
@@ -14,6 +13,7 @@ from prometheus_client import Counter
 from sinks.postgres import PostgresSink, PostgresWriter
 from sinks.quarantine import what_failed, whole
 from syncline.circuit import Circuit
+from syncline.jitter import JITTER
 from syncline.kafka import LARGEST_CARRIED_BYTES
 from syncline.model.failure import Failure
 from syncline.model.reentry import RetryEnd, RetryState
@@ -64,7 +64,7 @@ def _outlook(flow: str, failure: Failure, attempts: int, turned_back: int) -> di
     change = failure.change
     is_too_large = len(failure.message.value or b"") > LARGEST_CARRIED_BYTES
     state = RetryState.ESCALATED if turned_back > attempts or is_too_large else RetryState.WAITING
-    wait = wait_before_retry(turned_back, random.random())  # noqa: S311
+    wait = wait_before_retry(turned_back, JITTER.random())
     RETRIES_TOTAL.labels(flow, state).inc()
     _log.warning(
         "postponed",

@@ -5,7 +5,6 @@ Jitter", 2015. A flow that holds its place reads nothing new meanwhile: the log 
 stays flat.
 """
 
-import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from syncline.clock import Clock, system_clock_us
+from syncline.jitter import JITTER
 from syncline.model.dependency import Dependency, DependencyState
 from syncline.model.errors import Overloaded, Unavailable
 from syncline.stopping import Stop
@@ -162,7 +162,7 @@ class Circuit:
             bound = min(
                 self._longest_wait_seconds, FIRST_WAIT_SECONDS * 2 ** min(self._failures - 1, _DOUBLINGS)
             )
-            self._probe_at = self._monotonic_seconds() + random.uniform(0, bound)  # noqa: S311 - no secret
+            self._probe_at = self._monotonic_seconds() + JITTER.uniform(0, bound)
             self._become(CircuitState.OPEN)
             if holding or self._always_holds:
                 self._hold()

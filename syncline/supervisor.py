@@ -3,7 +3,6 @@
 The settings are read anew at each start, so that what a person corrects in their file is picked up.
 """
 
-import random
 import signal
 import threading
 import time
@@ -20,6 +19,7 @@ from sinks.status import record_failure
 from syncline import last_words
 from syncline.flow_processes import FLOWS, FlowProcesses, check_flow
 from syncline.isolation import Isolation, Journal, Poison, count, read_journal, read_plan, write_plan
+from syncline.jitter import JITTER
 from syncline.last_words import Cause, LastWords
 from syncline.model.errors import SynclineError, remedy_of
 from syncline.provision import create_recovery_folder
@@ -115,7 +115,7 @@ class Supervisor:
             if words is None or self._stop.requested:
                 return code
             ends.add(timedelta(seconds=time.monotonic() - begun), datetime.now(UTC))
-            wait = self._backoff.wait(ends.count, is_fatal=words.is_fatal, draw=random.random)
+            wait = self._backoff.wait(ends.count, is_fatal=words.is_fatal, draw=JITTER.random)
             if words.may_be_a_change:
                 poison = self._isolation.died(words.error, self._journals())
                 if poison is not None:

@@ -4,7 +4,7 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGTERM, Signals
@@ -18,6 +18,7 @@ from syncline.stack.progress import Progress
 
 LOG_BYTES_KEPT = 16 * 1024 * 1024
 LOG_LINES_SHOWN = 20
+SECONDS_TO_LET_GO = 5.0
 
 
 class Addresses(TypedDict, total=False):
@@ -157,11 +158,20 @@ class Server(ABC):
 
     def _settle_ports(self, progress: Progress) -> None:
         known = self.ports
-        if set(known) == set(self.port_names) and all(map(ports.is_free, known.values())):
+        if set(known) == set(self.port_names) and self._come_free(known.values()):
             return
         ports.remember(self._ports_file, ports.choose(self.port_names))
         if known:
             progress.say(f"{self.name} moves to {self.address}: another program took {known}")
+
+    def _come_free(self, numbers: Collection[int]) -> bool:
+        """A process that was killed holds its ports until the last of its threads has ended."""
+        deadline = time.monotonic() + SECONDS_TO_LET_GO
+        while not all(map(ports.is_free, numbers)):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        return True
 
     def _wait(self, deadline: float) -> None:
         reason = "it did not answer"

@@ -239,4 +239,5 @@ def test_kills_of_flow_and_relay_lose_nothing(
     running.start("customer_profiles")
     for customer in customers:
         arrives(database, customer, "new")
-        become(database, customer, "done")
+        # What is read again is turned back again, the change before this one too, and then overtaken.
+        eventually(lambda: {"done"} <= set(states(database, customer)) <= {"done", "overtaken"})  # noqa: B023
