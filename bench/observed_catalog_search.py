@@ -23,6 +23,7 @@ from sinks.status import record_failure
 from sources.kafka import State
 from syncline.circuit import Circuits
 from syncline.clock import system_clock_us
+from syncline.model import envelope
 from syncline.model.message import Message
 from syncline.model.store import Outcome, Store, StoredDocument, Write, WriteResult
 from syncline.process import settings_or_exit, start
@@ -95,6 +96,10 @@ class ObservedStore:
         self._store.refresh()
 
 
+def _event_of(message: Message) -> str:
+    return next(((value or b"").decode() for name, value in message.headers if name == envelope.EVENT_ID), "")
+
+
 class _EpochWatch:
     """Times the end of an epoch: from the source's first snapshot until the source is asked to go on."""
 
@@ -124,7 +129,12 @@ class _ObservedPartition(StatefulSourcePartition[Message, State]):
         self._watch.go_on()
         messages = list(self._partition.next_batch())
         if messages:
-            self._observe(messages=len(messages))
+            watched = [
+                (event[len(WATCHED) :], message.appended_at_us)
+                for message in messages
+                if (event := _event_of(message)).startswith(WATCHED)
+            ]
+            self._observe(messages=len(messages), **({"received": watched} if watched else {}))
         return messages
 
     def snapshot(self) -> State:

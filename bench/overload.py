@@ -1,10 +1,11 @@
 """Three times as many changes as the flow can take: do critical ones overtake, is memory flat, does all come?
 
-First the rate that the flow sustains is found: a backlog of product edits is drained. Then three times as
-many changes a second are appended to Kafka for a while, one in ten of them a price or a stock, the rest
-edits of products. Each is stamped as committed when it is appended, so the time that counts is from there
-to the acknowledged write. The flow is the real process, with recovery on, under observation (see
-``observed_catalog_search``); all servers and this process share the machine.
+First the rate that the flow sustains is found: a backlog of product edits is drained. Then three times
+as many changes a second are appended to Kafka for a while: prices and stock at a tenth of the
+sustainable rate, as in ordinary times, and a flood of edits of products. Each is stamped as committed
+when it is appended, so the time that counts is from there to the acknowledged write. The flow is the
+real process, with recovery on, under observation (see ``observed_catalog_search``); all servers and this
+process share the machine.
 
 Three cases: edits spread evenly; half of them of one product; evenly, and one of 5 MB each second besides.
 
@@ -46,6 +47,7 @@ CRITICAL_P95, MEMORY_GROWTH, LOST = "critical P95", "memory growth", "not delive
 OVERLOAD = 3
 """Times the sustainable rate."""
 CRITICAL_SHARE = 0.1
+"""Of the sustainable rate: critical changes alone must not be more than the flow can take."""
 HOT_SHARE = 0.5
 LARGE_BYTES = 5_000_000
 LARGE_EVERY_SECONDS = 1.0
@@ -276,7 +278,7 @@ def _choice(products: Products, case: Case) -> Callable[[], tuple[Template, bool
     hot, *others = products.edits
 
     def choose() -> tuple[Template, bool]:
-        if random.random() < CRITICAL_SHARE:
+        if random.random() < CRITICAL_SHARE / OVERLOAD:
             return random.choice(products.prices_and_stock), True
         return (hot if random.random() < case.hot_share else random.choice(others)), False
 

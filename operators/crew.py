@@ -13,7 +13,8 @@ from syncline.model.part import Part
 from syncline.room import Pace
 
 FLIGHT_LASTS_AT_MOST = timedelta(milliseconds=250)
-"""A flight takes as many documents as land in this time: what is critical waits for no longer one."""
+"""A normal flight takes as many documents as land in this time: what is critical waits for no longer one.
+Critical flights take all that there is, since many at a time are written faster."""
 FEWEST_DOCUMENTS = 50
 """Of a flight, however slow the store is."""
 FLIGHT_MAX_BYTES = 4 * 1024 * 1024
@@ -136,7 +137,8 @@ class Crew:
     def land(self, queue: Queue, flight: _Flight, now: datetime) -> Decided:
         """What came of the flight, whose work is done."""
         queue.flight = None
-        queue.pace.took(len(flight.documents), now - flight.took_off_at)
+        if queue is self.normal:
+            queue.pace.took(len(flight.documents), now - flight.took_off_at)
         decided, undecided = flight.work.result
         decided.watermarks += self.settle(flight.parts, undecided, now)
         return decided

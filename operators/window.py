@@ -27,6 +27,9 @@ BRIM_BYTES = 32 * 1024 * 1024
 PENDING_MAX_BYTES = 16 * 1024 * 1024
 """With so much pending there is no room for normal changes."""
 
+NORMAL_BESIDE_CRITICAL = 2
+"""So many normal flights are under way at a time while there are critical changes."""
+
 LONGEST_WAIT = timedelta(milliseconds=50)
 """How long what is normal and old enough may wait for crews that are away; then it goes without them."""
 
@@ -151,8 +154,16 @@ class Window:
                 self._send(crew, queue)
 
     def _send(self, crew: Crew, queue: Queue) -> None:
-        if queue.flight is None:
-            crew.take_off(queue, lambda parts: Underway(self._decide(parts), self._threads), self._now())
+        if queue.flight is not None or (queue is crew.normal and self._are_normal_ones_in_the_way):
+            return
+        crew.take_off(queue, lambda parts: Underway(self._decide(parts), self._threads), self._now())
+
+    @property
+    def _are_normal_ones_in_the_way(self) -> bool:
+        """Whether one more normal flight would only make critical ones wait longer for the store."""
+        return any(crew.critical.waiting or crew.critical.flight is not None for crew in self._crews) and (
+            sum(crew.normal.flight is not None for crew in self._crews) >= NORMAL_BESIDE_CRITICAL
+        )
 
     def _land_those_there(self) -> Decided:
         """What has come of flights that are over; the others get as far as they can without waiting."""

@@ -583,6 +583,24 @@ def test_a_critical_change_is_written_before_the_backlog() -> None:
     assert sum(map(len, bench.written[had_taken_off + 1 :])) >= 400
 
 
+def test_beside_critical_changes_few_normal_flights_are_under_way_and_each_crew_has_its_turn() -> None:
+    bench = Bench(max_changes=2 * CREWS, critical={"price"})
+    crews = LateCrews.of(bench.window)
+    flew: set[int] = set()
+    for number in range(100):
+        bench.window.add(batch(price_part(sku=f"D-{number}")))
+        bench.window.add(batch(product_part(sku=f"SKU-{number}")))
+        flying = {n for n, crew in enumerate(bench.window._crews) if crew.normal.flight is not None}
+        assert len(flying) <= 2
+        flew |= flying
+        if number % 5 == 4:
+            crews.end_one(0)
+            bench.window.look()
+    assert flew == set(range(CREWS))
+    bench.window.close()
+    assert len(bench.store.documents) == 200
+
+
 def test_a_hot_document_is_written_a_few_times_and_holds_up_no_other() -> None:
     """It has half of all changes; others of its lane are written with it or before it."""
     bench = Bench(max_changes=80)
