@@ -68,8 +68,10 @@ class Canaries:
             ids = [f"CANARY-{number}" for number in range(1, _COUNT + 1)]
             found = self._client.mget(index=self._alias, ids=ids, source_includes=["name"])["docs"]
         except TransportError:
-            return self._committed_by_us[self._all_have] if self._all_have < rounds else None
-        self._all_have = min(
-            int(document["_source"]["name"]) + 1 if document.get("found") else 0 for document in found
-        )
+            found = []
+        # A server that is just back answers with an error for each document, until its shards are there.
+        if found and not any("error" in document for document in found):
+            self._all_have = min(
+                int(document["_source"]["name"]) + 1 if document["found"] else 0 for document in found
+            )
         return self._committed_by_us[self._all_have] if self._all_have < rounds else None

@@ -31,8 +31,10 @@ ASK_TIMEOUT_SECONDS = 0.2
 LAG_TIMEOUT_SECONDS = 1.0
 BATCH_MAX_BYTES = 8 * 1024 * 1024
 """Of one batch, but that one message always comes whole."""
-FETCHED_AHEAD_MAX_KIB = 16 * 1024
-"""By each consumer; one answer of the broker more at most, which is as large."""
+FETCHED_AHEAD_MAX_KIB = 4 * 1024
+"""By each consumer, and one answer of the broker more: what waits for a store that is away waits in Kafka."""
+FETCH_MAX_BYTES = 1024 * 1024
+"""Of one partition; a larger message comes whole all the same (KIP-74)."""
 BATCH_LASTS_AT_MOST = timedelta(milliseconds=100)
 """Of normal changes so many are read as the worker is done with in this time: then critical ones are read."""
 FEWEST_NORMAL = 64
@@ -87,7 +89,7 @@ class Reader:
                 "fetch.queue.backoff.ms": 10,
                 "message.max.bytes": MAX_RECORD_BYTES,
                 "fetch.max.bytes": MAX_RECORD_BYTES,
-                "fetch.message.max.bytes": MAX_RECORD_BYTES,
+                "fetch.message.max.bytes": FETCH_MAX_BYTES,
                 "error_cb": self._tell,
             },
             logger=CLIENT_LOG,
