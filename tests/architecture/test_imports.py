@@ -20,6 +20,7 @@ TOOLS = {
     "syncline.circuit",
     "syncline.asking",
     "syncline.room",
+    "syncline.jitter",
 } | MODEL
 """What any part of the data path may use: no settings, no servers."""
 SERVERS = {
@@ -42,6 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "syncline.clock": set(),
     "syncline.stopping": set(),
     "syncline.room": set(),
+    "syncline.jitter": set(),
     "syncline.statements": set(),
     "syncline.settings": MODEL,
     "syncline.circuit": TOOLS,

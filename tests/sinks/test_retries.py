@@ -8,6 +8,7 @@ import pytest
 from sinks import retries
 from sinks.retries import postponed_changes, retry_ends
 from syncline.circuit import Circuits
+from syncline.jitter import JITTER
 from syncline.model.change import RetryOf
 from syncline.model.errors import Postponed, Refused
 from syncline.model.failure import Failure
@@ -87,7 +88,7 @@ def test_each_change_waits_whole_and_once(dsn: str) -> None:
 
 
 def test_it_comes_back_within_the_first_wait(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("random.random", lambda: 0.5)
+    monkeypatch.setattr(JITTER, "random", lambda: 0.5)
     postpone(dsn, locked_price(5))
     [(wait_s,)] = ask(dsn, "SELECT extract(epoch FROM next_attempt_at - first_seen) FROM sync.retries")
     assert float(wait_s) == pytest.approx(0.5, abs=0.01)
