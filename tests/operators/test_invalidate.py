@@ -5,7 +5,7 @@ Only an absent Redis is played here; what a real one does is shown by the tests 
 """
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import wait
 from datetime import UTC, datetime
 
@@ -177,13 +177,20 @@ class Index:
     def __init__(self, clock: ManualClock) -> None:
         self.clock = clock
         self.refreshes = 0
+        self.is_over = False
         self._ends = threading.Event()
         self.refresh = IndexRefresh(self._refresh, clock)
 
     def _refresh(self) -> None:
         self.refreshes += 1
         self._ends.wait()
-        self._ends.clear()
+        if not self.is_over:
+            self._ends.clear()
+
+    def end(self) -> None:
+        """Let go of all that wait: their threads would keep this process from ending."""
+        self.is_over = True
+        self._ends.set()
 
     def finish(self) -> None:
         assert self.refresh._running is not None
@@ -195,8 +202,10 @@ class TestListings:
     """They wait for a refresh of the index that began after the write."""
 
     @pytest.fixture
-    def index(self) -> Index:
-        return Index(ManualClock())
+    def index(self) -> Iterator[Index]:
+        index = Index(ManualClock())
+        yield index
+        index.end()
 
     @pytest.fixture
     def lane(self, index: Index) -> Lane:
