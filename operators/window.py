@@ -31,7 +31,8 @@ NORMAL_BESIDE_CRITICAL = 2
 """So many normal flights are under way at a time while there are critical changes."""
 
 LONGEST_WAIT = timedelta(milliseconds=50)
-"""How long what is normal and old enough may wait for crews that are away; then it goes without them."""
+"""How long what is old enough may wait for crews that are away, to be written together with the rest; then it
+goes without them. What is critical does not wait where there is a backlog."""
 
 _LOOK_AGAIN_AFTER = timedelta(milliseconds=1)
 
@@ -121,8 +122,7 @@ class Window:
         return self._crew_of(lane).pending(lane)
 
     def _close(self, decided: Decided) -> None:
-        pooled_below = min(POOLED_BELOW, sum(crew.normal.pace.fitting for crew in self._crews))
-        if self._pending_changes >= pooled_below or self._pending_bytes > POOLED_MAX_BYTES:
+        if self._pending_changes >= POOLED_BELOW or self._pending_bytes > POOLED_MAX_BYTES:
             for crew in self._crews:
                 for queue in crew.queues:
                     self._send(crew, queue)
@@ -140,8 +140,10 @@ class Window:
 
     def _send_old(self, decided: Decided) -> None:
         now = self._now()
+        # Where little waits it is soon written together: many small requests slow each other down.
+        patience = timedelta() if self._pending_changes >= POOLED_BELOW else LONGEST_WAIT
         for crew in self._crews:
-            if crew.critical.is_old(now):
+            if crew.critical.is_old(now - patience):
                 self._send(crew, crew.critical)
             if crew.normal.is_old(now - LONGEST_WAIT):
                 self._send(crew, crew.normal)

@@ -476,7 +476,10 @@ class TestCritical:
             assert bench.window.add(batch(product_part(row_version, sku=sku))) == Decided()
         assert len(self.crews.under_way) == 1
 
-    def test_a_critical_change_overtakes_a_backlog_of_its_crew(self, bench: Bench) -> None:
+    def test_a_critical_change_overtakes_a_backlog_of_its_crew(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(window_module, "POOLED_BELOW", 5)
         self.backlog(bench)
         bench.window.add(batch(price_part(sku=self.ALSO_HOT)))
         bench.clock.advance(MAX_AGE_US)
@@ -488,6 +491,16 @@ class TestCritical:
         assert decisions(bench.window.look()) == [(f"price:EUR:{self.ALSO_HOT}", 1, Decision.APPLIED)]
         assert bench.written == [[self.ALSO_HOT]]
         assert len(bench.window.pending(lane_of(self.HOT))) == 4
+
+    def test_without_a_backlog_it_waits_a_little_for_those_that_are_away(self, bench: Bench) -> None:
+        self.backlog(bench)
+        bench.window.add(batch(price_part(sku=self.ALSO_HOT)))
+        bench.clock.advance(MAX_AGE_US)
+        bench.window.look()
+        assert len(self.crews.under_way) == 1
+        bench.clock.advance(50_000)
+        bench.window.look()
+        assert len(self.crews.under_way) == 2
 
     def test_with_a_share_of_critical_changes_nobody_waits_for_their_age(self, bench: Bench) -> None:
         self.backlog(bench)
