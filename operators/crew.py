@@ -13,10 +13,11 @@ from syncline.model.part import Part
 from syncline.room import Pace
 
 FLIGHT_LASTS_AT_MOST = timedelta(milliseconds=250)
-"""A normal flight takes as many documents as land in this time: what is critical waits for no longer one.
-Critical flights take all that there is, since many at a time are written faster."""
+"""A normal flight takes as many documents as land in this time: what is critical waits for no longer one."""
 FEWEST_DOCUMENTS = 50
-"""Of a flight, however slow the store is."""
+"""Of a normal flight, however slow the store is."""
+CRITICAL_DOCUMENTS = 100
+"""Of a critical flight, however slow the store is: smaller ones cost it more than they save, and queue up."""
 FLIGHT_MAX_BYTES = 4 * 1024 * 1024
 """Of changes, but that one document always flies: a large one ends up in a flight of its own."""
 
@@ -45,7 +46,7 @@ class _Flight:
 class Queue:
     """Documents that wait for flights of one kind, of which no more than one is under way."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, pace: Pace) -> None:
         self.waiting: dict[str, str] = {}
         """Their lanes, by document; the longest waiting first."""
         self.changes = 0
@@ -53,7 +54,7 @@ class Queue:
         self.closes_at: datetime | None = None
         """When the first that waits is old enough."""
         self.flight: _Flight | None = None
-        self.pace = Pace(most, FEWEST_DOCUMENTS, FLIGHT_LASTS_AT_MOST)
+        self.pace = pace
 
     @property
     def is_full(self) -> bool:
@@ -85,7 +86,9 @@ class Crew:
     """
 
     def __init__(self, most: int, critical: Collection[str]) -> None:
-        self.critical, self.normal = Queue(most), Queue(most)
+        steady = min(CRITICAL_DOCUMENTS, most)
+        self.critical = Queue(Pace(steady, steady, FLIGHT_LASTS_AT_MOST))
+        self.normal = Queue(Pace(most, FEWEST_DOCUMENTS, FLIGHT_LASTS_AT_MOST))
         self.pending_changes = 0
         """That wait or are in flight."""
         self.pending_bytes = 0
@@ -137,8 +140,7 @@ class Crew:
     def land(self, queue: Queue, flight: _Flight, now: datetime) -> Decided:
         """What came of the flight, whose work is done."""
         queue.flight = None
-        if queue is self.normal:
-            queue.pace.took(len(flight.documents), now - flight.took_off_at)
+        queue.pace.took(len(flight.documents), now - flight.took_off_at)
         decided, undecided = flight.work.result
         decided.watermarks += self.settle(flight.parts, undecided, now)
         return decided
