@@ -3,6 +3,8 @@
 Source: PostgreSQL documentation, appendix A, "PostgreSQL Error Codes".
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import psycopg
@@ -46,6 +48,16 @@ def connect(dsn: str, application_name: str = "syncline") -> Connection:
         if attempt is not None and (attempt.needs_password or attempt.used_password):
             raise BadCredentials(f"PostgreSQL refuses the log-in: {_in_a_line(error)}") from error
         raise Unavailable(f"PostgreSQL does not answer: {_in_a_line(error)}") from error
+
+
+@contextmanager
+def transaction(dsn: str, application_name: str, doing: str) -> Iterator[Connection]:
+    """A connection for one transaction; what the server says against it is raised by class."""
+    try:
+        with connect(dsn, application_name) as connection, connection.transaction():
+            yield connection
+    except psycopg.Error as error:
+        raise_typed(error, doing)
 
 
 def raise_typed(error: psycopg.Error, doing: str) -> NoReturn:

@@ -5,10 +5,23 @@ from typing import Annotated, Any
 
 import orjson
 import typer
-from rich.console import Console
 from rich.text import Text
 
-from syncline.console.entries import lines_of, moment, readable, readable_headers
+from syncline.console.entries import (
+    LONGEST_REASON,
+    AsJson,
+    By,
+    Entity,
+    Flow,
+    Limit,
+    Why,
+    console,
+    moment,
+    readable,
+    readable_headers,
+    show_list,
+    show_whole,
+)
 from syncline.console.tables import shortened
 from syncline.model.errors import NotPossible
 from syncline.monitor.quarantine import (
@@ -24,15 +37,10 @@ from syncline.monitor.quarantine import (
 from syncline.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
-console = Console(highlight=False, soft_wrap=True)
 
-_LONGEST_REASON = 100
 _ANY = "any"
 
 EntryId = Annotated[int, typer.Argument(metavar="ID", help="As `syncline quarantine list` names it.")]
-By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who you are; it is recorded.")]
-Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="It is recorded.")]
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
 def _desk() -> QuarantineDesk:
@@ -41,8 +49,8 @@ def _desk() -> QuarantineDesk:
 
 @app.command(name="list")
 def list_entries(
-    flow: Annotated[str | None, typer.Option(help="Of this flow.")] = None,
-    entity: Annotated[str | None, typer.Option(help="A type (price) or an entity (price:EUR:SKU-1).")] = None,
+    flow: Flow = None,
+    entity: Entity = None,
     reason: Annotated[str | None, typer.Option(help="With this text in the reason.")] = None,
     step: Annotated[
         str | None, typer.Option(help="Given up by this step: decode, transform, apply, isolate.")
@@ -54,36 +62,20 @@ def list_entries(
     state: Annotated[
         str, typer.Option(help="open, replaying, replayed, overtaken, discarded, or any.")
     ] = OPEN,
-    limit: Annotated[int, typer.Option(min=1, help="The first so many.")] = 100,
+    limit: Limit = 100,
     as_json: AsJson = False,
 ) -> None:
     """Show what waits: a row for each entity, with the newest change of it that failed."""
     selection = Selection(flow, step, error, entity, topic, reason)
     found = _desk().entries(selection, None if state == _ANY else state, limit + 1)
-    entries, has_more = found[:limit], len(found) > limit
-    if as_json:
-        typer.echo(orjson.dumps(entries, option=orjson.OPT_INDENT_2).decode())
-        return
-    if not entries:
-        console.print("Nothing is there. Next: syncline status")
-        return
-    for entry in entries:
-        console.print(_lines(entry))
-    if has_more:
-        console.print(f"... and more than these {limit:,}; --limit shows them")
-    console.print("Next: syncline quarantine show ID")
+    show_list(found, limit, _lines, "syncline quarantine show ID", as_json=as_json)
 
 
 @app.command()
 def show(entry_id: EntryId, as_json: AsJson = False) -> None:
     """Show one entry whole: the reason, the message as it came, what was corrected, who saw to it."""
     entry, content = _desk().show(entry_id)
-    if as_json:
-        typer.echo(orjson.dumps(_whole(entry, content), option=orjson.OPT_INDENT_2).decode())
-        return
-    for line in lines_of(_whole(entry, content)):
-        console.print(line)
-    console.print(f"Next: {_next(entry)}")
+    show_whole(_whole(entry, content), _next(entry), as_json=as_json)
 
 
 @app.command()
@@ -155,7 +147,7 @@ def _lines(entry: Entry) -> Text:
         (f"{entry.id:>7}  {entry.entity or 'not decoded'}", "bold"),
         f"  {entry.state}, {entry.flow} {entry.step}, {times}, last {moment(entry.last_seen)}",
         f", the answer to {entry.answers}\n" if entry.answers is not None else "\n",
-        f"{'':>9}{shortened(entry.reason, _LONGEST_REASON)}",
+        f"{'':>9}{shortened(entry.reason, LONGEST_REASON)}",
     )
 
 

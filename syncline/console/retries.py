@@ -3,28 +3,33 @@
 from dataclasses import asdict
 from typing import Annotated, Any
 
-import orjson
 import typer
-from rich.console import Console
 from rich.text import Text
 
-from syncline.console.entries import lines_of, moment, readable, readable_headers
+from syncline.console.entries import (
+    LONGEST_REASON,
+    AsJson,
+    By,
+    Entity,
+    Flow,
+    Limit,
+    Why,
+    console,
+    moment,
+    readable,
+    readable_headers,
+    show_list,
+    show_whole,
+)
 from syncline.console.tables import shortened
 from syncline.model.errors import NotPossible
 from syncline.monitor.retries import ESCALATED, Content, Entry, RetryDesk
 from syncline.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
-console = Console(highlight=False, soft_wrap=True)
 
-_LONGEST_REASON = 100
 
 EntryId = Annotated[int, typer.Argument(metavar="ID", help="As `syncline retries list` names it.")]
-By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who you are; it is recorded.")]
-Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="It is recorded.")]
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
-Flow = Annotated[str | None, typer.Option(help="Of this flow.")]
-Entity = Annotated[str | None, typer.Option(help="A type (price) or an entity (price:EUR:SKU-1).")]
 
 
 def _desk() -> RetryDesk:
@@ -39,35 +44,19 @@ def list_entries(
         str | None,
         typer.Option(help="waiting, sent, escalated; done, overtaken, quarantined, discarded; any."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="The first so many.")] = 100,
+    limit: Limit = 100,
     as_json: AsJson = False,
 ) -> None:
     """Show what waits for a store to take it; what no retry got in is escalated, and waits for a person."""
     found = _desk().entries(flow, entity, state, limit + 1)
-    entries, has_more = found[:limit], len(found) > limit
-    if as_json:
-        typer.echo(orjson.dumps(entries, option=orjson.OPT_INDENT_2).decode())
-        return
-    if not entries:
-        console.print("Nothing is there. Next: syncline status")
-        return
-    for entry in entries:
-        console.print(_lines(entry))
-    if has_more:
-        console.print(f"... and more than these {limit:,}; --limit shows them")
-    console.print("Next: syncline retries show ID")
+    show_list(found, limit, _lines, "syncline retries show ID", as_json=as_json)
 
 
 @app.command()
 def show(entry_id: EntryId, as_json: AsJson = False) -> None:
     """Show one entry whole: the reason, when it comes back, the message as it came, who saw to it."""
     entry, content = _desk().show(entry_id)
-    if as_json:
-        typer.echo(orjson.dumps(_whole(entry, content), option=orjson.OPT_INDENT_2).decode())
-        return
-    for line in lines_of(_whole(entry, content)):
-        console.print(line)
-    console.print(f"Next: {_next(entry)}")
+    show_whole(_whole(entry, content), _next(entry), as_json=as_json)
 
 
 @app.command()
@@ -102,7 +91,7 @@ def _lines(entry: Entry) -> Text:
     return Text.assemble(
         (f"{entry.id:>7}  {entry.entity} version {entry.version[1]}", "bold"),
         f"  {entry.state}, {entry.flow}, turned back {times}, last {moment(entry.last_seen)}{due}\n",
-        f"{'':>9}{shortened(entry.reason, _LONGEST_REASON)}",
+        f"{'':>9}{shortened(entry.reason, LONGEST_REASON)}",
     )
 
 

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-import psycopg
 from psycopg.types.json import Jsonb
 
 from syncline.model.change import EntityKey
@@ -24,7 +23,7 @@ from syncline.monitor.audited_conflicts import (
 from syncline.monitor.conflict_choice import Answer, Choice, answer_conflict, answer_review
 from syncline.monitor.stored_content import stored_content
 from syncline.policies.reading import load_policies
-from syncline.postgres import Connection, connect, raise_typed
+from syncline.postgres import Connection, transaction
 from syncline.settings import Settings
 from syncline.statements import named_statements
 
@@ -59,17 +58,12 @@ def find(connection: Connection, name: str) -> AuditedConflict | AuditedReview:
 
 def resolve(settings: Settings, name: str, choice: Choice) -> Resolved:
     """Raises ``NotPossible``, which says what would be right."""
-    try:
-        with (
-            connect(settings.postgres_dsn.get_secret_value(), "syncline-conflicts") as connection,
-            connection.transaction(),
-        ):
-            found = find(connection, name)
-            if isinstance(found, AuditedReview):
-                return _resolve_review(connection, found.id, choice, settings)
-            return _resolve_conflict(connection, found.id, choice, settings)
-    except psycopg.Error as error:
-        raise_typed(error, f"resolving {name}")
+    dsn = settings.postgres_dsn.get_secret_value()
+    with transaction(dsn, "syncline-conflicts", f"resolving {name}") as connection:
+        found = find(connection, name)
+        if isinstance(found, AuditedReview):
+            return _resolve_review(connection, found.id, choice, settings)
+        return _resolve_conflict(connection, found.id, choice, settings)
 
 
 def _resolve_review(connection: Connection, id_: int, choice: Choice, settings: Settings) -> Resolved:

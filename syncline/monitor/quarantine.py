@@ -4,21 +4,20 @@ Each act is one transaction: the entry's row says who did what and why, and what
 ``sync.outbox``, from where it takes the road that every change takes.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import orjson
-import psycopg
 
 from syncline.kafka import LARGEST_CARRIED_BYTES
 from syncline.model.errors import NotPossible
 from syncline.monitor import sql
 from syncline.policies.documents import DOCUMENTS
 from syncline.policies.reentry import AGGREGATE_TYPE, SCHEMA
-from syncline.postgres import Connection, connect, raise_typed
+from syncline.postgres import Connection, transaction
 from syncline.statements import named_statements
 
 OPEN, REPLAYING, DISCARDED = "open", "replaying", "discarded"
@@ -175,13 +174,8 @@ class QuarantineDesk:
             _check_unsettled(entry)
             connection.execute(self._statements["discard"], {"id": entry.id, "by": by, "why": why})
 
-    @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
-        try:
-            with connect(self._dsn, "syncline-quarantine") as connection, connection.transaction():
-                yield connection
-        except psycopg.Error as error:
-            raise_typed(error, "working on sync.quarantine")
+    def _transaction(self) -> AbstractContextManager[Connection]:
+        return transaction(self._dsn, "syncline-quarantine", "working on sync.quarantine")
 
     def _choose(
         self,

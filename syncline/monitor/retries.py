@@ -3,18 +3,15 @@
 Each act is one transaction over the entry's row, which says who did what. The relay sends what is due.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-import psycopg
-
 from syncline.kafka import LARGEST_CARRIED_BYTES
 from syncline.model.errors import NotPossible
 from syncline.monitor import sql
-from syncline.postgres import Connection, connect, raise_typed
+from syncline.postgres import Connection, transaction
 from syncline.statements import named_statements
 
 ESCALATED, DISCARDED, ANY = "escalated", "discarded", "any"
@@ -106,13 +103,8 @@ class RetryDesk:
             _check_unsettled(entry)
             connection.execute(self._statements["discard"], {"id": entry.id, "by": by, "why": why})
 
-    @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
-        try:
-            with connect(self._dsn, "syncline-retries") as connection, connection.transaction():
-                yield connection
-        except psycopg.Error as error:
-            raise_typed(error, "working on sync.retries")
+    def _transaction(self) -> AbstractContextManager[Connection]:
+        return transaction(self._dsn, "syncline-retries", "working on sync.retries")
 
     def _choose(
         self,
