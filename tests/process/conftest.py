@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 
 import pytest
+from typer.testing import CliRunner
 
+from syncline.console.main import app
 from syncline.settings import Settings
 from tests.log import Log
 from tests.own import own_settings
-from tests.process.running import Running
+from tests.process.running import Command, Running
 from tests.services.database import Database
 
 
@@ -36,3 +38,19 @@ def running(own: Settings, database: Database) -> Iterator[Running]:
     """Runs flows of this corner, and ends what still runs."""
     with Running(own) as running:
         yield running
+
+
+@pytest.fixture
+def command(own: Settings, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """``syncline ...``, and what it said."""
+    for name, value in own.as_environment().items():
+        monkeypatch.setenv(name, value)
+
+    def run(*arguments: object) -> str:
+        result = CliRunner().invoke(app, [*map(str, arguments)])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    return run

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,9 @@ from syncline.flow_processes import FLOWS
 from syncline.provision import create_recovery_folder
 from syncline.settings import Settings
 from tests.waiting import eventually
+
+Command = Callable[..., str]
+"""The fixture of that name: takes the arguments of ``syncline``, and answers what it said."""
 
 
 class Flow:

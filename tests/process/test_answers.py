@@ -12,15 +12,13 @@ from uuid import uuid4
 import orjson
 import pytest
 from psycopg.types.json import Jsonb
-from typer.testing import CliRunner
 
-from syncline.console.main import app
 from syncline.model.errors import NotPossible
 from syncline.monitor.verification import verify
 from syncline.settings import Settings
 from tests.lax_policies import without_rules
 from tests.own import own_settings
-from tests.process.running import Flow, Running
+from tests.process.running import Command, Flow, Running
 from tests.services.database import Database
 from tests.waiting import eventually
 
@@ -29,7 +27,6 @@ BY = ("--by", "ann", "--why", "she called the customer")
 A, B, C = "ann@a.example", "ann@b.example", "ann@c.example"
 LONG_AFTER = timedelta(minutes=1)
 """More than the window in which edits are concurrent, and less than a writer's clock may be ahead."""
-Command = Callable[..., str]
 Property = Callable[[str, object], None]
 
 
@@ -51,22 +48,6 @@ def flow(own: Settings) -> Iterator[Flow]:
 def database(own: Settings) -> Iterator[Database]:
     with Database(own.postgres_dsn.get_secret_value()) as database:
         yield database
-
-
-@pytest.fixture
-def command(own: Settings, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """``syncline ...``, and what it said."""
-    for name, value in own.as_environment().items():
-        monkeypatch.setenv(name, value)
-
-    def run(*arguments: object) -> str:
-        result = CliRunner().invoke(app, list(map(str, arguments)))
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        assert result.exit_code == 0, result.output
-        return result.stdout
-
-    return run
 
 
 class Customer:

@@ -4,6 +4,7 @@ Kafka, flow."""
 import signal
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import orjson
@@ -11,12 +12,10 @@ import psycopg
 import pytest
 from elasticsearch import Elasticsearch, NotFoundError
 from psycopg import conninfo
-from typer.testing import CliRunner
 
 from dataflows.catalog_search import NAME
 from sinks.quarantine import quarantine
 from syncline.circuit import Circuits
-from syncline.console.main import app
 from syncline.model.errors import Invalid, NotPossible, Refused
 from syncline.model.failure import Failure
 from syncline.model.message import Message
@@ -27,14 +26,13 @@ from syncline.stopping import Stop
 from tests.changes import PRODUCT, change_message, change_of, product
 from tests.log import Log, record
 from tests.own import own_settings
-from tests.process.running import Flow, Running
+from tests.process.running import Command, Flow, Running
 from tests.road import Road
 from tests.services.database import Database
 from tests.waiting import eventually
 
 BY = ("--by", "ann")
 WHY = ("--why", "the supplier's file was wrong")
-Command = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
@@ -69,19 +67,9 @@ def database(own: Settings) -> Iterator[Database]:
 
 
 @pytest.fixture
-def command(own: Settings, monkeypatch: pytest.MonkeyPatch) -> Command:
+def command(command: Command) -> Command:
     """``syncline quarantine ...``, and what it said."""
-    for name, value in own.as_environment().items():
-        monkeypatch.setenv(name, value)
-
-    def run(*arguments: object) -> str:
-        result = CliRunner().invoke(app, ["quarantine", *map(str, arguments)])
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        assert result.exit_code == 0, result.output
-        return result.stdout
-
-    return run
+    return partial(command, "quarantine")
 
 
 class Shown:

@@ -2,7 +2,7 @@
 over the real road: ``sync.retries``, outbox, relay, Kafka, flow."""
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
@@ -10,20 +10,17 @@ from uuid import uuid4
 import orjson
 import psycopg
 import pytest
-from typer.testing import CliRunner
 
-from syncline.console.main import app
 from syncline.model.errors import NotPossible
 from syncline.monitor.status import read_status
 from syncline.monitor.verification import verify
 from syncline.settings import Settings
 from tests.own import own_settings
-from tests.process.running import Flow, Running
+from tests.process.running import Command, Flow, Running
 from tests.services.database import Database
 from tests.waiting import eventually
 
 BY = ("--by", "ann")
-Command = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
@@ -55,22 +52,6 @@ def database(own: Settings) -> Iterator[Database]:
     with Database(own.postgres_dsn.get_secret_value()) as database:
         database._admin.execute("TRUNCATE sync.retries, sync.quarantine")
         yield database
-
-
-@pytest.fixture
-def command(own: Settings, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """``syncline ...``, and what it said."""
-    for name, value in own.as_environment().items():
-        monkeypatch.setenv(name, value)
-
-    def run(*arguments: object) -> str:
-        result = CliRunner().invoke(app, [*map(str, arguments)])
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        assert result.exit_code == 0, result.output
-        return result.stdout
-
-    return run
 
 
 def write(database: Database, customer: str, name: str) -> None:
