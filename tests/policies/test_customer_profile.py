@@ -219,6 +219,17 @@ def test_a_document_remembers_only_so_many_values_of_a_writer() -> None:
     assert [entry["version"] for entry in remembered] == list(range(13, 13 + REMEMBERED))
 
 
+def test_a_pair_is_told_where_one_writer_was_read_far_ahead_of_the_other() -> None:
+    ahead = published([Wrote("crm", 20 + n, 60 * n, {"email": f"ann{n}@a.example"}) for n in range(20)])
+    (late,) = published([Wrote("storefront", 10, 2, {"email": "ann@b.example"})])
+    document = made_of(*ahead)
+    assert shape.conflicts(document, ahead).conflicts == []
+
+    (told,) = shape.conflicts(document, [late]).conflicts
+
+    assert (told.known.writer, told.known.version) == ("crm", (20,))
+
+
 def test_a_later_change_that_only_restates_a_value_does_not_tell_its_conflicts_again() -> None:
     steps = [
         Wrote("storefront", 10, 0, {"email": "ann@a.example"}),
