@@ -13,11 +13,11 @@ from syncline.model.part import Part
 from syncline.room import Pace
 
 FLIGHT_LASTS_AT_MOST = timedelta(milliseconds=250)
-"""A normal flight takes as many documents as land in this time: what is critical waits for no longer one."""
-FEWEST_DOCUMENTS = 50
-"""Of a normal flight, however slow the store is."""
-CRITICAL_DOCUMENTS = 100
-"""Of a critical flight, however slow the store is: smaller ones cost it more than they save, and queue up."""
+"""A flight takes as many documents as land in this time: what is critical waits for no longer one."""
+FEWEST_NORMAL = 50
+"""Documents of a normal flight, however slow the store is."""
+FEWEST_CRITICAL = 100
+"""Of a critical one: smaller ones cost the store more than they save, and queue up."""
 FLIGHT_MAX_BYTES = 4 * 1024 * 1024
 """Of changes, but that one document always flies: a large one ends up in a flight of its own."""
 
@@ -86,9 +86,8 @@ class Crew:
     """
 
     def __init__(self, most: int, critical: Collection[str]) -> None:
-        steady = min(CRITICAL_DOCUMENTS, most)
-        self.critical = Queue(Pace(steady, steady, FLIGHT_LASTS_AT_MOST))
-        self.normal = Queue(Pace(most, FEWEST_DOCUMENTS, FLIGHT_LASTS_AT_MOST))
+        self.critical = Queue(Pace(most, FEWEST_CRITICAL, FLIGHT_LASTS_AT_MOST))
+        self.normal = Queue(Pace(most, FEWEST_NORMAL, FLIGHT_LASTS_AT_MOST))
         self.pending_changes = 0
         """That wait or are in flight."""
         self.pending_bytes = 0

@@ -31,9 +31,9 @@ ASK_TIMEOUT_SECONDS = 0.2
 LAG_TIMEOUT_SECONDS = 1.0
 BATCH_MAX_BYTES = 8 * 1024 * 1024
 """Of one batch, but that one message always comes whole."""
-FETCHED_AHEAD_MAX_KIB = 4 * 1024
+FETCHED_AHEAD_MAX_KIB = 1024
 """By each consumer, and one answer of the broker more: what waits for a store that is away waits in Kafka."""
-FETCH_MAX_BYTES = 1024 * 1024
+FETCH_MAX_BYTES = 256 * 1024
 """Of one partition; a larger message comes whole all the same (KIP-74)."""
 BATCH_LASTS_AT_MOST = timedelta(milliseconds=100)
 """Of normal changes so many are read as the worker is done with in this time: then critical ones are read."""

@@ -690,6 +690,22 @@ class TestPace:
 
         assert [len(call) for call in bench.written] == [100, 50]
 
+    @pytest.mark.parametrize(("takes", "flights"), [(0.5, [200, 400, 100]), (8, [200, 100, 100, 100, 100, 100])])
+    def test_critical_flights_grow_with_a_backlog_and_stay_worth_their_while(
+        self, takes: float, flights: list[int]
+    ) -> None:
+        bench = Bench(max_changes=1_600, critical={"price"})
+        crews = LateCrews.of(bench.window)
+        skus = [sku for sku in (f"SKU-{number}" for number in range(4_000)) if crew_of(sku) == 0][:700]
+        for sku in skus:
+            bench.window.add(batch(price_part(sku=sku)))
+        while crews.under_way:
+            bench.clock.advance(round(FLIGHT_LASTS_AT_MOST.total_seconds() * 1e6 * takes))
+            crews.end_one(0)
+            bench.window.look()
+
+        assert [len(call) for call in bench.written] == flights
+
     def test_what_does_not_fit_takes_the_next_flight(self) -> None:
         bench = Bench(max_changes=8)
         crews = LateCrews.of(bench.window)
