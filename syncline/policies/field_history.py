@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from syncline.policies.field_merge import FieldVersion
 
 REMEMBERED = 32
-"""How many values of one field the document remembers of each writer. A flow that starts on a backlog may read
-seconds or hours of one writer's changes before any of another's; few values change more often in that time."""
+"""How many values of one field the document remembers of each writer. A flow that starts on a backlog
+may read hours of one writer's changes before any of another's; few values change more often in that time."""
 
 Kept = dict[str, dict[str, list[dict[str, Any]]]]
 """By field and writer, as it stands in the document: the lowest version first."""

@@ -546,6 +546,19 @@ class TestCritical:
         bench.window.close()
         assert bench.written == [[self.ALSO_HOT], [self.HOT], [self.HOT]]
 
+    def test_normal_changes_leave_a_document_to_its_critical_change_that_waits(self, bench: Bench) -> None:
+        bench.window.add(batch(price_part(sku=self.HOT)))
+        bench.window.add(batch(product_part(sku=self.HOT)))
+        bench.window.add(batch(product_part(sku=self.ALSO_HOT)))
+
+        assert len(self.crews.under_way) == 1
+        self.crews.end_one(0)
+        bench.window.look()
+        assert bench.written == [[self.ALSO_HOT]]
+
+        assert len(decisions(bench.window.close())) == 2
+        assert bench.written == [[self.ALSO_HOT], [self.HOT]]
+
     def test_a_document_that_is_hot_with_critical_changes_has_its_normal_ones_written_too(
         self, bench: Bench
     ) -> None:
@@ -690,7 +703,9 @@ class TestPace:
 
         assert [len(call) for call in bench.written] == [100, 50]
 
-    @pytest.mark.parametrize(("takes", "flights"), [(0.5, [200, 400, 100]), (8, [200, 100, 100, 100, 100, 100])])
+    @pytest.mark.parametrize(
+        ("takes", "flights"), [(0.5, [200, 400, 100]), (8, [200, 100, 100, 100, 100, 100])]
+    )
     def test_critical_flights_grow_with_a_backlog_and_stay_worth_their_while(
         self, takes: float, flights: list[int]
     ) -> None:
