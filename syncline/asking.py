@@ -46,6 +46,7 @@ class Asking:
             except BaseException as error:  # noqa: BLE001 - it is raised where the answer is waited for
                 answer.set_exception(error)
             answers.put(answer)
+            del answer  # The error's traceback holds this frame, and with it all that the call was about.
 
         self._check()
         calls = self._take()
@@ -57,7 +58,10 @@ class Asking:
                 self._check()
             else:
                 self._idle.append(calls)
-                return answer.result()
+                try:
+                    return answer.result()
+                finally:
+                    del answer  # As above.
 
     def close(self) -> None:
         """End the threads that wait for a call."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from threading import Lock
+from traceback import clear_frames
 from typing import ParamSpec, TypeVar
 
 import structlog
@@ -126,6 +127,7 @@ class Circuit:
         try:
             answer = call(*args, **kwargs)
         except Unavailable as error:
+            _let_go_of_what_was_tried(error)
             self._fail(turn, error)
             raise
         except BaseException:
@@ -204,6 +206,15 @@ class Circuit:
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock() / 1e6, UTC)
+
+
+def _let_go_of_what_was_tried(error: BaseException) -> None:
+    """An error keeps the frames that it passed, with all that they hold, and clients' frames keep the error:
+    a batch of documents for each try, until the garbage is collected."""
+    link: BaseException | None = error
+    while link is not None:
+        clear_frames(link.__traceback__)
+        link = link.__cause__ or link.__context__
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,17 @@
 """The circuit of a target: when calls are made while it is away, and what can be seen of it."""
 
+import gc
 import threading
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
+from syncline.asking import Asking
 from syncline.circuit import (
     FIRST_WAIT_SECONDS,
     LONGEST_WAIT_SECONDS,
@@ -347,3 +350,42 @@ def test_all_that_ask_one_target_share_its_circuit() -> None:
     assert circuits.postgres is circuits.of("postgres")
     assert circuits.kafka is not circuits.postgres
     assert {circuit.target for circuit in circuits} == {"postgres", "kafka"}
+
+
+class Batch:
+    """What a call is about."""
+
+
+@pytest.fixture
+def no_garbage_collected() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_garbage_collected")
+@pytest.mark.parametrize("ask", [lambda call: call(), Asking(Stop())], ids=["here", "in a thread"])
+def test_what_a_failed_call_was_about_is_let_go_of(
+    circuit: Circuit, ask: Callable[[Callable[[], None]], None]
+) -> None:
+    """Clients keep errors in their frames, and errors keep frames."""
+    tried: list[weakref.ref[Batch]] = []
+
+    def client(_batch: Batch) -> None:
+        refused = ConnectionRefusedError()
+        raise refused
+
+    def call() -> None:
+        batch = Batch()
+        tried.append(weakref.ref(batch))
+        try:
+            client(batch)
+        except ConnectionRefusedError as error:
+            away = Unavailable("the server does not answer")
+            raise away from error
+
+    with pytest.raises(Unavailable):
+        circuit.attempt(ask, call)
+
+    eventually(lambda: tried[0]() is None, what="the end of the batch")
