@@ -30,9 +30,17 @@ _MISSING = (
 def connect(dsn: str, application_name: str = "syncline") -> Connection:
     """Open a connection that commits each statement by itself, unless told to make a transaction.
 
-    libpq gives no code for a failed log-in. A server that got our password and then closed the
-    connection refused it; one that never asked for it is only away.
+    libpq gives no code for a failed log-in. A server that never asked for our password is only away; one that
+    got it and then closed the connection has refused it, unless it was the connection that broke. So it is
+    asked twice.
     """
+    try:
+        return _open(dsn, application_name)
+    except BadCredentials:
+        return _open(dsn, application_name)
+
+
+def _open(dsn: str, application_name: str) -> Connection:
     try:
         return psycopg.connect(
             dsn,

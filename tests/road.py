@@ -23,6 +23,8 @@ class Road:
         self._connections: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self._is_silent = False
+        self.breaks_at: bytes | None = None
+        """One connection is broken where it is about to send something that begins so."""
         self.swallowed_bytes = 0
         self._lock = threading.Lock()
         if is_open:
@@ -92,6 +94,9 @@ class Road:
     def _pump(self, source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65_536):
+                if self.breaks_at is not None and data.startswith(self.breaks_at):
+                    self.breaks_at = None
+                    break
                 if self._is_silent:
                     self.swallowed_bytes += len(data)
                 else:

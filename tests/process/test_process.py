@@ -333,3 +333,14 @@ def test_failures_to_connect_have_a_class_and_one_line(settings: Settings) -> No
             assert "\n" not in str(told.value)
     with postgres.connect(dsn, "by its name") as connection:
         assert connection.execute("SHOW application_name").fetchone() == ("by its name",)
+
+
+def test_a_connection_that_breaks_on_the_password_is_no_refusal(settings: Settings) -> None:
+    dsn = settings.postgres_dsn.get_secret_value()
+    port = int(str(conninfo.conninfo_to_dict(dsn)["port"]))
+    with Road(port) as road:
+        by_road = conninfo.make_conninfo(dsn, port=road.port)
+        road.breaks_at = b"p"  # a message of this type has the password
+        with postgres.connect(by_road) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+        assert road.breaks_at is None
