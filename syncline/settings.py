@@ -94,7 +94,7 @@ class Settings(BaseSettings):
     watermark_interval_ms: int = Field(1_000, ge=1, description="How finely freshness is told.")
 
     # Flows that keep a copy.
-    source_batch_messages: int = Field(4_096, ge=1, description="Most messages taken by one poll.")
+    source_batch_messages: int = Field(1_024, ge=1, description="Most messages taken by one poll.")
     source_poll_ms: int = Field(2, ge=0, description="Longest that one idle poll holds the worker.")
     window_max_changes: int = Field(
         2_000, ge=1, description="A quarter of it is written as soon as a crew has it."
