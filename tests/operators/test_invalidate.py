@@ -255,6 +255,22 @@ class TestListings:
             lane.logic.on_notify()
         assert index.refreshes == 1
 
+    @pytest.mark.parametrize(("took_ms", "distance_ms"), [(50, 1_000), (300, 3_000), (5_000, 10_000)])
+    def test_refreshes_that_take_long_are_far_between(
+        self, lane: Lane, index: Index, took_ms: int, distance_ms: int
+    ) -> None:
+        lane.logic.on_batch([PRODUCT])
+        index.clock.advance(took_ms * 1_000)
+        index.finish()
+        lane.logic.on_batch([PRODUCT])
+        index.clock.advance((distance_ms - took_ms) * 1_000 - 1)
+        lane.logic.on_notify()
+        assert index.refresh.next_number() == 2
+
+        index.clock.advance(1)
+        lane.logic.on_notify()
+        assert index.refresh.next_number() == 3
+
     def test_at_the_end_of_input_a_refresh_is_waited_for(self) -> None:
         refreshes: list[int] = []
         refresh = IndexRefresh(lambda: refreshes.append(1), ManualClock())
