@@ -34,7 +34,7 @@ SERVERS = {
 DATA_PATH = {"dataflows", "sources", "operators", "sinks"} | SERVERS | POLICIES | TOOLS
 OF_A_RUN = {"syncline.last_words", "syncline.isolation", "syncline.recovery_folder"}
 """What a process knows of whoever keeps it alive."""
-AROUND_A_FLOW = {"syncline.settings", "syncline.health", "syncline.memory", "syncline.process"} | OF_A_RUN
+AROUND_A_FLOW = {"syncline.settings", "syncline.health", "syncline.process"} | OF_A_RUN
 ANYTHING = {"syncline", *ROOMS}
 
 ALLOWED: dict[str, set[str]] = {
@@ -44,7 +44,6 @@ ALLOWED: dict[str, set[str]] = {
     "syncline.stopping": set(),
     "syncline.room": set(),
     "syncline.jitter": set(),
-    "syncline.memory": set(),
     "syncline.statements": set(),
     "syncline.settings": MODEL,
     "syncline.circuit": TOOLS,
