@@ -21,7 +21,7 @@ POOLED_BELOW = 500
 faster than one for each crew, and so is not handing over."""
 POOLED_MAX_BYTES = 1024 * 1024
 """The same in bytes: the worker does nothing else meanwhile."""
-BRIM_WINDOWS = 3
+BRIM_WINDOWS = 2.5
 """So many full windows may be pending; then the worker waits. Normal changes alone never fill them."""
 BRIM_BYTES = 32 * 1024 * 1024
 PENDING_MAX_BYTES = 16 * 1024 * 1024
@@ -62,7 +62,7 @@ class Window:
         self._decide = decide
         self._max_age = max_age
         self._clock = clock
-        self._brim = BRIM_WINDOWS * max_changes
+        self._brim = round(BRIM_WINDOWS * max_changes)
         self._crews = tuple(Crew(max(1, max_changes // CREWS), critical) for _ in range(CREWS))
         self._threads = ThreadPoolExecutor(2 * CREWS, thread_name_prefix="store")
         self._room = room or Room()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from sys import intern
 from threading import Lock
 from typing import cast
 
@@ -321,6 +322,8 @@ def as_message(message: KafkaMessage, received_at_us: int) -> Message:
         raise FatalError(f"Kafka's client returned a message without a position: {message!r}")
     headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])
     return Message(
-        topic, partition, offset, message.key(), message.value(), tuple(headers),
+        # All messages have the same few names; pending ones would keep a copy each.
+        intern(topic), partition, offset, message.key(), message.value(),
+        tuple([(intern(name), value) for name, value in headers]),
         appended_at_ms * 1000, received_at_us,
     )  # fmt: skip

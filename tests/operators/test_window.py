@@ -254,7 +254,7 @@ class TestCrews:
 
     def test_a_window_filled_to_the_brim_waits(self, bench: Bench) -> None:
         self.take_off(bench, self.HOT)
-        brim = window_module.BRIM_WINDOWS * self.SHARE * CREWS
+        brim = round(window_module.BRIM_WINDOWS * self.SHARE * CREWS)
         for row_version in range(3, brim):
             assert self.add(bench, self.HOT, row_version) == Decided()
 
