@@ -97,7 +97,7 @@ class Settings(BaseSettings):
     source_batch_messages: int = Field(1_024, ge=1, description="Most messages taken by one poll.")
     source_poll_ms: int = Field(2, ge=0, description="Longest that one idle poll holds the worker.")
     window_max_changes: int = Field(
-        2_000, ge=1, description="A quarter of it is written as soon as a crew has it."
+        1_500, ge=1, description="A quarter of it is written as soon as a crew has it."
     )
     window_max_age_ms: int = Field(10, ge=0, description="Age of its first change at which it is, too.")
     working_set_mib: int = Field(64, ge=0, description="Documents kept at hand, for each worker.")
