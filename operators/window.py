@@ -22,7 +22,8 @@ faster than one for each crew, and so is not handing over."""
 POOLED_MAX_BYTES = 1024 * 1024
 """The same in bytes: the worker does nothing else meanwhile."""
 BRIM_WINDOWS = 2.5
-"""So many full windows may be pending; then the worker waits. Normal changes alone never fill them."""
+"""So many full windows may be pending; then the worker waits. Normal changes alone do not fill
+them, unless a window is of three changes or fewer."""
 BRIM_BYTES = 32 * 1024 * 1024
 PENDING_MAX_BYTES = 16 * 1024 * 1024
 """With so much pending there is no room for normal changes."""

@@ -84,3 +84,4 @@ class Asking:
 def _make(calls: _Calls) -> None:
     while (call := calls.get()) is not None:
         call()
+        del call  # It holds its request, which may be large, until the next one comes.

@@ -7,6 +7,7 @@ stays flat.
 
 import time
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -160,7 +161,8 @@ class Circuit:
                 OPENINGS.labels(self.target).inc()
                 self.since = self._now()
             self._failures += 1
-            self.last_error = error
+            # Without its traceback, which ends in frames of callers that still have what they tried.
+            self.last_error = copy(error)
             bound = min(
                 self._longest_wait_seconds, FIRST_WAIT_SECONDS * 2 ** min(self._failures - 1, _DOUBLINGS)
             )

@@ -37,8 +37,9 @@ __all__ = ["Answer", "Forward", "Lifetimes", "Load", "Reads", "Source"]
 Load = Callable[[], bytes | None]
 """Reads the store; ``None`` says that it has none."""
 
-SEARCH_DELAY = timedelta(seconds=2)
-"""A search may not find yet what was written so long before: the index is refreshed once a second."""
+SEARCH_DELAY = timedelta(seconds=5)
+"""A search may not find yet what was written so long before: the index is refreshed every 3 s at least, which
+takes a while."""
 _FRESHNESS_KEPT_SECONDS = 1.0
 _FRESHNESS_MISSING_SECONDS = 10.0
 _AS_OF = "SELECT owner, (extract(epoch FROM as_of) * 1000000)::bigint FROM sync.freshness WHERE flow = %s"

@@ -88,7 +88,7 @@ def _sizes(seed: int) -> dict[str, object]:
     return {
         "relay_batch_rows": draw.choice([20, 2_000]),
         "working_set_mib": draw.choice([0, 1, 64]),
-        "window_max_changes": draw.choice([20, 2_000]),
+        "window_max_changes": draw.choice([20, 1_500]),
     }
 
 

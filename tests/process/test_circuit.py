@@ -6,6 +6,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 from prometheus_client import REGISTRY
@@ -175,7 +176,7 @@ def test_since_when_and_why_it_is_open_does_not_change_with_each_probe(
     for error in (AWAY, Overloaded("too many requests")):
         with pytest.raises(Unavailable):
             circuit.attempt(failing(error, 1)[0])
-        assert (circuit.since, circuit.last_error) == (opened, error)
+        assert (circuit.since, str(circuit.last_error)) == (opened, str(error))
         time_passing.wait(circuit.wait_seconds)
     time_passing.wait(60)
     circuit.attempt(lambda: None)
@@ -364,11 +365,13 @@ def no_garbage_collected() -> Iterator[None]:
     gc.enable()
 
 
+ASKERS = pytest.mark.parametrize("ask", [lambda call: call(), Asking(Stop())], ids=["here", "in a thread"])
+Ask = Callable[[Callable[[], None]], None]
+
+
 @pytest.mark.usefixtures("no_garbage_collected")
-@pytest.mark.parametrize("ask", [lambda call: call(), Asking(Stop())], ids=["here", "in a thread"])
-def test_what_a_failed_call_was_about_is_let_go_of(
-    circuit: Circuit, ask: Callable[[Callable[[], None]], None]
-) -> None:
+@ASKERS
+def test_what_a_failed_call_was_about_is_let_go_of(circuit: Circuit, ask: Ask) -> None:
     """Clients keep errors in their frames, and errors keep frames."""
     tried: list[weakref.ref[Batch]] = []
 
@@ -389,3 +392,24 @@ def test_what_a_failed_call_was_about_is_let_go_of(
         circuit.attempt(ask, call)
 
     eventually(lambda: tried[0]() is None, what="the end of the batch")
+
+
+@pytest.mark.usefixtures("no_garbage_collected")
+@ASKERS
+def test_what_was_written_at_last_is_let_go_of_too(circuit: Circuit, ask: Ask) -> None:
+    """By the memory of the last error, and by threads that wait for the next call."""
+    errors = [Unavailable("the server does not answer")]
+
+    def write(_batch: Batch) -> None:
+        if errors:
+            raise errors.pop()
+
+    def written() -> "weakref.ref[Batch]":
+        batch = Batch()
+        circuit.hold_place("writing documents")(ask, partial(write, batch))
+        return weakref.ref(batch)
+
+    batch = written()
+
+    assert str(circuit.last_error) == "the server does not answer"
+    eventually(lambda: batch() is None, what="the end of the batch")

@@ -10,12 +10,14 @@ import psycopg
 import pytest
 from redis import Redis
 
+from sinks.index_refresh import LONGEST_DISTANCE
 from sinks.redis_invalidation import RedisInvalidation
 from syncline.circuit import Circuits
 from syncline.model.answer import Answer, Forward, Source
 from syncline.model.cache import EPOCH_OF_ALL, SERVER, entry_key, freshness_key, invalidated_keys, lease_key
 from syncline.model.errors import Misconfigured, Unavailable
-from syncline.reads import Lifetimes, Reads
+from syncline.provision import search_index
+from syncline.reads import SEARCH_DELAY, Lifetimes, Reads
 from syncline.settings import Settings
 from syncline.stopping import Stop
 from tests.own import own_database
@@ -361,7 +363,12 @@ class TestFreshness:
 
     def test_a_search_may_not_find_the_last_seconds(self, reads: Reads, redis: Redis) -> None:
         set_freshness(redis, catalog=NOON)
-        assert reads.get(LISTING, lambda: b"v1", [TAG]).as_of == NOON - timedelta(seconds=2)
+        assert reads.get(LISTING, lambda: b"v1", [TAG]).as_of == NOON - SEARCH_DELAY
+
+    def test_searches_may_be_behind_by_the_time_between_two_refreshes_and_what_the_second_takes(self) -> None:
+        interval = search_index(Settings())["settings"]["index"]["refresh_interval"]
+        of_itself = timedelta(seconds=int(interval.removesuffix("s")))
+        assert max(LONGEST_DISTANCE, of_itself) + timedelta(seconds=2) <= SEARCH_DELAY
 
     def test_unknown_is_said(self, reads: Reads) -> None:
         assert reads.get(NAME, lambda: b"v1").as_of is None
