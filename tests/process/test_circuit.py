@@ -365,12 +365,17 @@ def no_garbage_collected() -> Iterator[None]:
     gc.enable()
 
 
-ASKERS = pytest.mark.parametrize("ask", [lambda call: call(), Asking(Stop())], ids=["here", "in a thread"])
 Ask = Callable[[Callable[[], None]], None]
 
 
+@pytest.fixture(params=["here", "in a thread"])
+def ask(request: pytest.FixtureRequest) -> Iterator[Ask]:
+    asking: Asking = Asking(Stop())
+    yield asking if request.param == "in a thread" else lambda call: call()
+    asking.close()
+
+
 @pytest.mark.usefixtures("no_garbage_collected")
-@ASKERS
 def test_what_a_failed_call_was_about_is_let_go_of(circuit: Circuit, ask: Ask) -> None:
     """Clients keep errors in their frames, and errors keep frames."""
     tried: list[weakref.ref[Batch]] = []
@@ -395,7 +400,6 @@ def test_what_a_failed_call_was_about_is_let_go_of(circuit: Circuit, ask: Ask) -
 
 
 @pytest.mark.usefixtures("no_garbage_collected")
-@ASKERS
 def test_what_was_written_at_last_is_let_go_of_too(circuit: Circuit, ask: Ask) -> None:
     """By the memory of the last error, and by threads that wait for the next call."""
     errors = [Unavailable("the server does not answer")]
