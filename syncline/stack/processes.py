@@ -108,4 +108,8 @@ class ServerProcesses:
 
 def reap_ended() -> None:
     """Take leave of the servers that this process started and that have ended, whoever ended them."""
-    _started[:] = [child for child in _started if child.poll() is None]
+    # One by one: servers are started side by side, and a list made anew would lose one that was just added.
+    for child in list(_started):
+        if child.poll() is not None:
+            with suppress(ValueError):
+                _started.remove(child)

@@ -23,6 +23,7 @@ from elasticsearch import Elasticsearch
 from syncline.kafka import CLIENT_LOG
 from syncline.model.errors import Misconfigured, ServerDidNotStart
 from syncline.settings import Settings, embedded_addresses_file
+from syncline.stack import processes as server_processes
 from syncline.stack.kafka import LARGEST_MESSAGE
 from syncline.stack.ports import LOOPBACK
 from syncline.stack.stack import Stack
@@ -292,3 +293,21 @@ def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_an_unknown_server_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match="no such server: mysql"):
         Stack(tmp_path, ["mysql"])
+
+
+def test_a_server_that_is_started_while_others_are_reaped_is_not_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[object] = []
+
+    class Ended:
+        def poll(self) -> int:
+            started.append("another")
+            return 0
+
+    started.append(Ended())
+    monkeypatch.setattr(server_processes, "_started", started)
+
+    server_processes.reap_ended()
+
+    assert started == ["another"]
