@@ -19,7 +19,7 @@ from syncline.model.errors import TransientError
 EVERY = timedelta(seconds=1)
 """At most, and no sooner than ten times as long as the last one took: at 500 changes/s two a second were near
 half of what the store did."""
-SHARE_OF_TIME = 0.1
+_SHARE_OF_TIME = 0.1
 LONGEST_DISTANCE = timedelta(seconds=3)
 """Readers are told how far searches may be behind: ``syncline/reads.py``, ``SEARCH_DELAY``."""
 
@@ -84,16 +84,11 @@ class IndexRefresh:
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="index-refresh")
         self._begun += 1
-        begun_at_us = self._clock()
-        self._next_at_us = begun_at_us + EVERY // _US
-        self._running = self._thread.submit(self._refresh_once, begun_at_us)
+        self._running = self._thread.submit(self._refresh_once, self._clock())
 
     def _refresh_once(self, begun_at_us: int) -> None:
         try:
             self._refresh()
         finally:
-            self._keep_distance(begun_at_us)
-
-    def _keep_distance(self, begun_at_us: int) -> None:
-        distance_us = round((self._clock() - begun_at_us) / SHARE_OF_TIME)
-        self._next_at_us = max(self._next_at_us, begun_at_us + min(distance_us, LONGEST_DISTANCE // _US))
+            distance_us = round((self._clock() - begun_at_us) / _SHARE_OF_TIME)
+            self._next_at_us = begun_at_us + min(max(EVERY // _US, distance_us), LONGEST_DISTANCE // _US)

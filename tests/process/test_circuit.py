@@ -176,7 +176,8 @@ def test_since_when_and_why_it_is_open_does_not_change_with_each_probe(
     for error in (AWAY, Overloaded("too many requests")):
         with pytest.raises(Unavailable):
             circuit.attempt(failing(error, 1)[0])
-        assert (circuit.since, str(circuit.last_error)) == (opened, str(error))
+        assert (circuit.since, type(circuit.last_error)) == (opened, type(error))
+        assert str(circuit.last_error) == str(error)
         time_passing.wait(circuit.wait_seconds)
     time_passing.wait(60)
     circuit.attempt(lambda: None)
