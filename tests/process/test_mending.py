@@ -15,6 +15,7 @@ from syncline.settings import Settings
 from syncline.supervisor import Backoff, Supervisor
 from tests.log import Log
 from tests.own import but, own_settings
+from tests.process.probes import read_so_far
 from tests.process.test_flow import is_indexed, produce
 from tests.process.test_supervisor import supervised
 from tests.services.database import Database
@@ -55,6 +56,8 @@ def test_an_index_that_was_deleted_is_not_made_by_a_write_and_is_loaded_again_wh
     with supervised(supervisor):
         produce(log, own, "before")
         eventually(lambda: is_indexed(own, "before"), what="the index")
+        recovery = own.recovery_folder / "catalog_search"
+        eventually(lambda: read_so_far("catalog_search", recovery), what="a snapshot")
         client.indices.delete(index=search_index_name(own))
         produce(log, own, "after")
         eventually(lambda: told(f"MissingResource: the alias {own.search_alias}"), what="word of the index")
@@ -62,7 +65,7 @@ def test_an_index_that_was_deleted_is_not_made_by_a_write_and_is_loaded_again_wh
         create_search_index(own)
         eventually(lambda: told("CopyReplaced: the snapshot was taken with"), what="word of the new index")
         assert not is_indexed(own, "after")
-        shutil.rmtree(own.recovery_folder / "catalog_search")
+        shutil.rmtree(recovery)
         eventually(lambda: is_indexed(own, "before") and is_indexed(own, "after"), what="the load")
 
 
