@@ -22,7 +22,7 @@ from syncline.model.errors import SynclineError, Unavailable
 from syncline.redis_contact import RedisContact
 
 INTERVAL_SECONDS = 1.0
-LAST_WORD_SECONDS = 1.0
+LAST_WORD_SECONDS = 0.5
 """How long the end of the process waits for the server to take back that it is at work."""
 
 _log = structlog.get_logger()

@@ -10,7 +10,7 @@ import time
 from datetime import timedelta
 from types import FrameType
 
-LET_GO_SECONDS = 2.0
+LET_GO_SECONDS = 1.5
 """How long after the request a server is still waited for: time enough for a last write, and short enough
 that the process ends within 5 s."""
 _POLL_SECONDS = 0.05

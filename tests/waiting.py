@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(condition: Callable[[], T], seconds: float = 30, what: str = "it") -> T:
+def eventually(condition: Callable[[], T], seconds: float = 60, what: str = "it") -> T:
     """What the condition answers as soon as that is true."""
     deadline = time.monotonic() + seconds
     while not (answer := condition()):

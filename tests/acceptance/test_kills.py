@@ -86,7 +86,7 @@ def test_a_kill_between_the_write_and_its_invalidation_leaves_no_stale_cache_key
             search.kill()
         assert cache.mget(keys) == list(keys.values()), "the kill came too late to prove anything"
         with shop_world.search():
-            eventually(lambda: not cache.exists(*keys), seconds=60, what="the removal of what is stale")
+            eventually(lambda: not cache.exists(*keys), what="the removal of what is stale")
 
 
 def wait_for_document(world: World, sku: str, category: str) -> None:

@@ -224,11 +224,11 @@ def test_a_change_that_kills_the_flow_goes_to_quarantine_and_the_others_go_on(
         with FlowProcesses("outbox_relay", own, None, log=tmp_path / "relay.log"):
             replay = ["quarantine", "replay", str(entry[5]), "--by", "ann"]
             assert CliRunner().invoke(app, replay).exit_code == 0
-            eventually(lambda: supervisor.running is not life, seconds=60, what="another death")
+            eventually(lambda: supervisor.running is not life, what="another death")
             eventually(lambda: quarantine()[0][2] == "open", seconds=120, what="the replay's end")
             assert len(quarantine()) == 1
             produce(log, own, f"{how[-6:]}-at-last")
-            eventually(lambda: is_indexed(own, f"{how[-6:]}-at-last"), seconds=60, what="the next change")
+            eventually(lambda: is_indexed(own, f"{how[-6:]}-at-last"), what="the next change")
         assert codes == []
     assert codes == [0]
     assert PRODUCT.topic(own.topic_prefix) in (tmp_path / "run/catalog_search/isolation.json").read_text()

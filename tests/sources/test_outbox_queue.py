@@ -362,7 +362,7 @@ def test_an_outbox_that_has_gone_idle_is_committed_when_that_is_due(
     database.write("catalog", add("A"))
     relay.outbox.tell_news()
     assert step(relay) == (["A"], False)
-    eventually(lambda: relay.outbox.due_in_seconds == 0, seconds=5, what="the commit's time")
+    eventually(lambda: relay.outbox.due_in_seconds == 0, what="the commit's time")
     assert step(relay) == ([], True)
     assert keys(since()) == ["A"]
     assert database.outbox("catalog") == []
@@ -381,7 +381,7 @@ def test_a_busy_outbox_is_committed_when_that_is_due(
         database.write("catalog", add(f"B{next(numbers)}"))
         return step(relay)[1]
 
-    eventually(has_committed, seconds=5, what="the commit")
+    eventually(has_committed, what="the commit")
     assert database.outbox("catalog") == []
 
 
@@ -635,7 +635,7 @@ def test_without_notifications_the_poll_finds_the_rows(
         relay.drain()
         database.write("catalog", add("A"))
         assert relay.outbox.due_in_seconds > 0
-        eventually(lambda: relay.outbox.due_in_seconds == 0, seconds=5, what="the poll")
+        eventually(lambda: relay.outbox.due_in_seconds == 0, what="the poll")
         assert skus(relay.drain()) == ["A"]
     finally:
         database.write("catalog", "ALTER TABLE catalog.outbox ENABLE TRIGGER outbox_notify")
