@@ -81,10 +81,10 @@ class Settings(BaseSettings):
         2_000, ge=1, description="Most rows in one batch; a Kafka transaction ends once it holds as many."
     )
     relay_batch_interval_ms: int = Field(
-        10, ge=0, description="Shortest time between two batches of an outbox that has no backlog."
+        20, ge=0, description="Shortest time between two batches of an outbox that has no backlog."
     )
     relay_commit_interval_ms: int = Field(
-        250,
+        500,
         ge=0,
         le=10_000,
         description="Longest that a Kafka transaction stays open, and its published rows in the outbox.",
