@@ -10,7 +10,6 @@ see the lag; recovery reads the snapshot alone.
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -121,9 +120,10 @@ class KafkaSource(FixedPartitionedSource[Message, State]):
 
     def measure_lag(self) -> None:
         """Tell Prometheus how much is not read yet. Raises ``Unavailable``."""
-        lag = Counter[str]()
-        for poller in self._pollers:
-            lag.update(self._circuit.attempt(poller.lag))
+        next_offsets = {
+            place: offset for poller in self._pollers for place, offset in poller.next_offsets.items()
+        }
+        lag = self._circuit.attempt(lambda: self._log.lag(next_offsets))
         for topic in self._topics:
             LAG.labels(self._settings.group, topic).set(lag[topic])
 
@@ -169,10 +169,9 @@ class KafkaSource(FixedPartitionedSource[Message, State]):
             )
         check_topic_ids(state.get("topic_ids", {}), self._topic_ids)
         resumed = {topic: offset for topic, offset in state["offsets"].items() if topic in offsets}
-        if resumed:
-            self._circuit.hold_place("asking Kafka where its logs begin and end")(
-                self._log.check_places, number, resumed
-            )
+        self._circuit.hold_place("asking Kafka where its logs begin and end")(
+            self._log.check_places, {(topic, number): offset for topic, offset in resumed.items()}
+        )
         offsets.update(resumed)
 
     @cached_property

@@ -6,7 +6,8 @@ lost its end, no longer holds the place at all.
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 
 from confluent_kafka import KafkaException, TopicCollection, TopicPartition
@@ -23,6 +24,9 @@ from syncline.model.errors import LogReplaced, LogTruncated, MissingResource, Tr
 ASK_TIMEOUT_SECONDS = 3.0
 """Short, since a stop that is requested meanwhile waits for it."""
 LOOK_EVERY_SECONDS = 5.0
+
+Place = tuple[str, int]
+"""Topic and partition."""
 
 
 def check_place(topic: str, partition: int, next_offset: int, begin: int, end: int) -> None:
@@ -41,7 +45,11 @@ def check_place(topic: str, partition: int, next_offset: int, begin: int, end: i
 
 
 class KafkaLog:
-    """What the brokers say of topics; asks them by a client of its own."""
+    """What the brokers say of topics; asks them by a client of its own.
+
+    A consumer's own questions wait behind its fetches, which the broker holds until there is something to
+    read, and its commits wait for those.
+    """
 
     def __init__(self, bootstrap_servers: str) -> None:
         self._admin = AdminClient({"bootstrap.servers": bootstrap_servers}, logger=CLIENT_LOG)
@@ -56,20 +64,37 @@ class KafkaLog:
         )
         return asked
 
-    def check_places(self, partition: int, next_offsets: Mapping[str, int]) -> None:
+    def check_places(self, next_offsets: Mapping[Place, int]) -> None:
         """Raises ``LogTruncated`` or ``LogReplaced`` where the log has no such place."""
-        begin = self._bounds(partition, next_offsets, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
-        end = self._bounds(partition, next_offsets, OffsetSpec.latest())  # type: ignore[no-untyped-call]
-        for topic, next_offset in next_offsets.items():
-            check_place(topic, partition, next_offset, begin[topic], end[topic])
+        for (topic, partition), (next_offset, begin, end) in self._compared(next_offsets):
+            check_place(topic, partition, next_offset, begin, end)
 
-    def _bounds(self, partition: int, topics: Iterable[str], which: OffsetSpec) -> dict[str, int]:
+    def lag(self, next_offsets: Mapping[Place, int]) -> Counter[str]:
+        """Records that are still to be read, by topic; a place before the beginning stands for it.
+
+        Raises ``Unavailable``.
+        """
+        lag = Counter[str]()
+        for (topic, _), (next_offset, begin, end) in self._compared(next_offsets):
+            lag[topic] += end - max(begin, next_offset)
+        return lag
+
+    def _compared(self, next_offsets: Mapping[Place, int]) -> Iterator[tuple[Place, tuple[int, int, int]]]:
+        """Each place with its next offset, and where the log begins and ends there."""
+        if not next_offsets:
+            return
+        begin = self._bounds(next_offsets, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+        end = self._bounds(next_offsets, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        for place, next_offset in next_offsets.items():
+            yield place, (next_offset, begin[place], end[place])
+
+    def _bounds(self, places: Iterable[Place], which: OffsetSpec) -> dict[Place, int]:
         asked: dict[TopicPartition, Future[ListOffsetsResultInfo]] = self._admin.list_offsets(
-            {TopicPartition(topic, partition): which for topic in topics},
+            {TopicPartition(topic, partition): which for topic, partition in places},
             request_timeout=ASK_TIMEOUT_SECONDS,
         )
         try:
-            return {place.topic: answer.result().offset for place, answer in asked.items()}
+            return {(place.topic, place.partition): answer.result().offset for place, answer in asked.items()}
         except KafkaException as error:
             raise typed(error.args[0], "asking Kafka where its logs begin and end") from error
 

@@ -11,14 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from sys import intern
-from threading import Lock
 from typing import cast
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
-from sources.kafka_log import check_place
+from sources.kafka_log import Place, check_place
 from syncline.clock import Clock
 from syncline.kafka import CLIENT_LOG, MAX_RECORD_BYTES, typed
 from syncline.model.errors import FatalError, Unavailable
@@ -29,7 +28,6 @@ _log = structlog.get_logger()
 
 ASK_AGAIN_SECONDS = 1.0
 ASK_TIMEOUT_SECONDS = 0.2
-LAG_TIMEOUT_SECONDS = 1.0
 BATCH_MAX_BYTES = 8 * 1024 * 1024
 """Of one batch, but that one message always comes whole."""
 FETCHED_AHEAD_MAX_KIB = 1024
@@ -68,9 +66,6 @@ class Reader:
         self._usual_bytes = 1024.0
         self._is_away = False
         self._ask_at = 0.0
-        self._is_closed = False
-        self._closing = Lock()
-        """Nobody may ask the client while it is torn down."""
         self._consumer = Consumer(
             {
                 "bootstrap.servers": settings.bootstrap_servers,
@@ -116,23 +111,7 @@ class Reader:
         self._consumer.incremental_unassign([TopicPartition(topic, partition) for topic in topics])
 
     def close(self) -> None:
-        with self._closing:
-            self._is_closed = True
-            self._consumer.close()
-
-    def lag(self) -> Offsets:
-        """Records that are not read yet, by topic; none of a reader that is closed. Another thread than the
-        reader's may ask. Raises ``Unavailable``."""
-        behind: Offsets = {}
-        try:
-            with self._closing:
-                places = [] if self._is_closed else self._consumer.position(self._consumer.assignment())
-                for place in places:
-                    begin, end = self._consumer.get_watermark_offsets(place, timeout=LAG_TIMEOUT_SECONDS)
-                    behind[place.topic] = behind.get(place.topic, 0) + end - max(begin, place.offset)
-        except KafkaException as error:
-            raise typed(error.args[0], "asking Kafka how far its logs reach") from error
-        return behind
+        self._consumer.close()
 
     def is_at_end(self, topic: str, partition: int) -> bool:
         """Whether the end of the log was met. Offsets cannot tell: transaction markers take some too."""
@@ -227,6 +206,7 @@ class Poller:
         self._until_end = until_end
         self._readers: dict[bool, Reader] = {}
         """By whether their topics are critical; one without topics is never made."""
+        self._offsets: dict[int, Offsets] = {}
         self._buffers: dict[int, list[Message]] = {}
         self._rounds: dict[int, int] = {}
         self._round = 0
@@ -236,6 +216,7 @@ class Poller:
         self._handed_on_at = 0.0
 
     def add(self, partition: int, offsets: Offsets) -> None:
+        self._offsets[partition] = offsets
         self._buffers[partition] = []
         self._rounds[partition] = self._round
         for is_critical, own in self._by_reader(offsets).items():
@@ -244,16 +225,21 @@ class Poller:
             self._readers[is_critical].add(partition, own)
 
     def remove(self, partition: int, offsets: Offsets) -> None:
-        del self._buffers[partition]
+        del self._offsets[partition], self._buffers[partition]
         for is_critical, own in self._by_reader(offsets).items():
             self._readers[is_critical].remove(partition, own)
         if not self._buffers:
             for reader in self._readers.values():
                 reader.close()
 
-    def lag(self) -> Offsets:
-        """Of all readers, as theirs."""
-        return {topic: count for reader in [*self._readers.values()] for topic, count in reader.lag().items()}
+    @property
+    def next_offsets(self) -> dict[Place, int]:
+        """Of all that is read. Another thread than the worker's may ask."""
+        return {
+            (topic, partition): offset
+            for partition, offsets in [*self._offsets.items()]
+            for topic, offset in offsets.items()
+        }
 
     def take(self, partition: int) -> list[Message]:
         """All that is at hand for the partition; polls when it has been served since the last poll."""

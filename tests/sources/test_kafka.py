@@ -461,3 +461,28 @@ def test_the_lag_is_what_is_not_read_yet(log: Log, topic: str) -> None:
     assert lag() == 2
     close(partitions)
     assert lag() == 0
+
+
+@pytest.mark.timeout(60)
+def test_snapshots_do_not_wait_for_who_measures_the_lag(log: Log, topic: str) -> None:
+    """Over the consumer's own connection each would wait for a fetch: half a second on an idle topic."""
+    reading = source(log, topic, until_end=False)
+    log.append(numbered(topic, 5, 0))
+    partitions = open_all(reading)
+    read_on(partitions["00000"], 5)
+    is_over = threading.Event()
+
+    def measure() -> None:
+        while not is_over.is_set():
+            reading.measure_lag()
+
+    measuring = threading.Thread(target=measure)
+    measuring.start()
+    try:
+        for _ in range(300):
+            partitions["00000"].snapshot()
+            partitions["00000"].next_batch()
+    finally:
+        is_over.set()
+        measuring.join()
+    close(partitions)
