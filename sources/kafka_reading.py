@@ -216,6 +216,7 @@ class Poller:
         self._handed_on_at = 0.0
 
     def add(self, partition: int, offsets: Offsets) -> None:
+        """Read from these; the caller moves them on with what it has taken."""
         self._offsets[partition] = offsets
         self._buffers[partition] = []
         self._rounds[partition] = self._round
