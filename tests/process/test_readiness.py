@@ -1,5 +1,6 @@
 """Readiness follows progress: a flow that does not get on is not ready, however alive its processes are."""
 
+import random
 import signal
 from datetime import timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from syncline.flow_processes import FlowProcesses, free_ports
 from syncline.provision import create_recovery_folder
 from syncline.settings import Settings
+from syncline.stack.ports import CANDIDATES, is_free
 from syncline.supervisor import Backoff, Supervisor
 from tests.log import Log
 from tests.own import but
@@ -22,8 +24,8 @@ AT_ONCE = Backoff(timedelta(seconds=0.1), timedelta(seconds=0.5))
 
 def ports(count: int) -> list[int]:
     """That follow one another, as the processes of a flow have them."""
-    [first] = free_ports(1)
-    return list(range(first, first + count))
+    runs = (range(first, first + count) for first in random.sample(CANDIDATES, len(CANDIDATES)))
+    return list(next(run for run in runs if all(map(is_free, run))))
 
 
 @pytest.mark.timeout(180)
