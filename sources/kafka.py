@@ -73,7 +73,7 @@ class _Partition(StatefulSourcePartition[Message, State]):
         return messages
 
     def _is_at_end(self) -> bool:
-        return self._until_end and self._poller.is_at_end(self._number, self._offsets)
+        return self._until_end and self._poller.is_at_end(self._number)
 
     def snapshot(self) -> State:
         # The epoch of the snapshot before this one is complete, or this epoch would not have begun.
@@ -84,7 +84,7 @@ class _Partition(StatefulSourcePartition[Message, State]):
 
     def close(self) -> None:
         self._poller.commit(self._snapshot, self._number)
-        self._poller.remove(self._number, self._offsets)
+        self._poller.remove(self._number)
 
 
 class KafkaSource(FixedPartitionedSource[Message, State]):

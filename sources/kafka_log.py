@@ -66,8 +66,8 @@ class KafkaLog:
 
     def check_places(self, next_offsets: Mapping[Place, int]) -> None:
         """Raises ``LogTruncated`` or ``LogReplaced`` where the log has no such place."""
-        for (topic, partition), (next_offset, begin, end) in self._compared(next_offsets):
-            check_place(topic, partition, next_offset, begin, end)
+        for place in self._compared(next_offsets):
+            check_place(*place)
 
     def lag(self, next_offsets: Mapping[Place, int]) -> Counter[str]:
         """Records that are still to be read, by topic; a place before the beginning stands for it.
@@ -75,18 +75,18 @@ class KafkaLog:
         Raises ``Unavailable``.
         """
         lag = Counter[str]()
-        for (topic, _), (next_offset, begin, end) in self._compared(next_offsets):
+        for topic, _, next_offset, begin, end in self._compared(next_offsets):
             lag[topic] += end - max(begin, next_offset)
         return lag
 
-    def _compared(self, next_offsets: Mapping[Place, int]) -> Iterator[tuple[Place, tuple[int, int, int]]]:
-        """Each place with its next offset, and where the log begins and ends there."""
+    def _compared(self, next_offsets: Mapping[Place, int]) -> Iterator[tuple[str, int, int, int, int]]:
+        """Each topic and partition with its next offset, and where the log begins and ends there."""
         if not next_offsets:
             return
         begin = self._bounds(next_offsets, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
         end = self._bounds(next_offsets, OffsetSpec.latest())  # type: ignore[no-untyped-call]
         for place, next_offset in next_offsets.items():
-            yield place, (next_offset, begin[place], end[place])
+            yield *place, next_offset, begin[place], end[place]
 
     def _bounds(self, places: Iterable[Place], which: OffsetSpec) -> dict[Place, int]:
         asked: dict[TopicPartition, Future[ListOffsetsResultInfo]] = self._admin.list_offsets(

@@ -225,9 +225,9 @@ class Poller:
                 self._readers[is_critical] = Reader(self._settings, self._clock, until_end=self._until_end)
             self._readers[is_critical].add(partition, own)
 
-    def remove(self, partition: int, offsets: Offsets) -> None:
-        del self._offsets[partition], self._buffers[partition]
-        for is_critical, own in self._by_reader(offsets).items():
+    def remove(self, partition: int) -> None:
+        del self._buffers[partition]
+        for is_critical, own in self._by_reader(self._offsets.pop(partition)).items():
             self._readers[is_critical].remove(partition, own)
         if not self._buffers:
             for reader in self._readers.values():
@@ -250,9 +250,10 @@ class Poller:
         messages, self._buffers[partition] = self._buffers[partition], []
         return messages
 
-    def is_at_end(self, partition: int, topics: Iterable[str]) -> bool:
+    def is_at_end(self, partition: int) -> bool:
         return not self._buffers[partition] and all(
-            self._readers[topic in self._critical].is_at_end(topic, partition) for topic in topics
+            self._readers[topic in self._critical].is_at_end(topic, partition)
+            for topic in self._offsets[partition]
         )
 
     def commit(self, offsets: Offsets, partition: int) -> None:

@@ -38,7 +38,7 @@ def poller(log: Log, room: Room, stock: str, product: str, batch_messages: int =
     offsets = {stock: BEGINNING, product: BEGINNING}
     poller.add(PARTITION, offsets)
     yield poller
-    poller.remove(PARTITION, offsets)
+    poller.remove(PARTITION)
 
 
 def first_of(poller: Poller, topic: str) -> list[Message]:
