@@ -19,9 +19,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """All four servers, up. SYNCLINE_TEST_HOME names a home whose servers are used and left running."""
-    if kept := os.environ.get("SYNCLINE_TEST_HOME"):
+def stack(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Stack]:
+    """All four servers, up. SYNCLINE_TEST_HOME names a home whose servers are used and left running; where
+    tests run side by side, each process of them has its own servers, and ends them."""
+    kept = os.environ.get("SYNCLINE_TEST_HOME")
+    if kept and worker_id == "master":
         stack = Stack(Path(kept))
         stack.up(Terminal())
         yield stack

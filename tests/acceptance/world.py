@@ -51,7 +51,8 @@ class World:
         try:
             wait_until_fresh(flow, self.settings, within)
         except Unavailable as error:
-            logs = [self.log(name).read_text()[-4_000:] for name in ("outbox_relay", flow)]
+            folder = self.settings.home / "logs"
+            logs = [path.read_text()[-4_000:] for path in sorted(folder.iterdir())]
             raise AssertionError("\n".join([str(error), *logs])) from error
 
     def verify(self) -> VerificationReport:

@@ -1,26 +1,26 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
 from syncline.stack.progress import Terminal
 from tests.chaos.ground import Ground, ground
 
-TOLD = pytest.StashKey[list[str]]()
-"""A line for each battle, shown at the end of the run."""
+TOLD = "told"
+"""A property of a test: a line that is shown at the end of the run."""
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[TOLD] = []
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for line in config.stash[TOLD]:
-        terminalreporter.write_line(line)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, line in getattr(report, "user_properties", ()):
+                if name == TOLD and report.when == "call":
+                    terminalreporter.write_line(line)
 
 
 @pytest.fixture
-def told(request: pytest.FixtureRequest) -> list[str]:
-    return request.config.stash[TOLD]
+def tell(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    return partial(record_property, TOLD)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ faults come when; how the two meet is the machine's doing, so a seed that fails 
 """
 
 from collections import Counter
+from collections.abc import Callable
 from operator import attrgetter
 from pathlib import Path
 
@@ -19,11 +20,11 @@ SHORT_SECONDS = 10.0
 
 
 def test_nothing_is_lost_resurrected_or_out_of_order(
-    battleground: Ground, tmp_path: Path, told: list[str], seed: int, seconds: float
+    battleground: Ground, tmp_path: Path, tell: Callable[[str], None], seed: int, seconds: float
 ) -> None:
     with battle(battleground, tmp_path, seed, seconds) as fought:
         found = faults_found(fought)
-    told.append(
+    tell(
         f"seed {seed}: {fought.load.told}, {len(fought.inflicted)} faults in {seconds:g} s; "
         f"{len(found)} found wrong"
     )

@@ -37,14 +37,15 @@ def test_a_signal_ends_a_flow_with_a_last_snapshot(
 ) -> None:
     skus = [f"{signal_number.name}-{n}" for n in range(20)]
     produce(log, own, *skus)
-    messages = log.read(*(policy.topic(own.topic_prefix) for policy in SEARCH.entities))
+    topics = SEARCH.topics(own.topic_prefix)
+    messages = log.read(*topics)
     [port] = free_ports(1)
     flow = running.start("catalog_search", health_port=port)
     eventually(lambda: all(is_indexed(own, sku) for sku in skus), what="the index")
     assert_healthy(port)
     assert flow.end(signal_number) < TO_END_S
     assert flow.outcome() == 0, flow.text
-    assert read_so_far("catalog_search", running.recovery_folder) == {
+    assert read_so_far("catalog_search", running.recovery_folder, topics) == {
         (m.topic, m.partition): m.offset + 1 for m in messages
     }
     assert [event["event"] for event in flow.events] == ["starting"]

@@ -237,7 +237,9 @@ def moment(minutes_from_now: float) -> str:
 
 
 @pytest.mark.parametrize("is_there", [False, True], ids=["in an insert", "in an update"])
-@pytest.mark.parametrize("at", [moment(60), "9999-01-01T00:00:00Z", "infinity"])
+@pytest.mark.parametrize(
+    "at", [moment(60), "9999-01-01T00:00:00Z", "infinity"], ids=["in an hour", "in 9999", "infinity"]
+)
 def test_a_time_in_the_future_is_refused(database: Database, at: str, is_there: bool) -> None:
     if is_there:
         put(database, "crm", email="a@example.com")
