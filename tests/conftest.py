@@ -1,7 +1,8 @@
 """The real servers that the integration tests run on, started when the first test asks for them."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,30 @@ from syncline.settings import Settings
 from syncline.stack.progress import Terminal
 from syncline.stack.stack import Stack
 
+TOLD = "told"
+"""A property of a test: a line that is shown at the end of the run."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     # Here and not in tests/chaos, whose options pytest would know only where that folder is named.
     group = parser.getgroup("chaos")
     group.addoption("--seeds", "--seed", default="1", help="of the chaos suite: one, or FIRST-LAST")
     group.addoption("--minutes", type=float, default=0.5, help="how long each of its seeds lasts")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    # Here too: where tests run side by side, the process that tells of them loads no folder of tests.
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, line in getattr(report, "user_properties", ()):
+                if name == TOLD and report.when == "call":
+                    terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def tell(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Shows a line at the end of the run."""
+    return partial(record_property, TOLD)
 
 
 @pytest.fixture(scope="session")

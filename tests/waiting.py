@@ -12,5 +12,5 @@ def eventually(condition: Callable[[], T], seconds: float = 60, what: str = "it"
     deadline = time.monotonic() + seconds
     while not (answer := condition()):
         assert time.monotonic() < deadline, f"{what} did not happen within {seconds:g} s"
-        time.sleep(0.02)
+        time.sleep(0.05)  # Many a condition takes a connection of its own to look at.
     return answer

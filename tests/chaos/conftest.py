@@ -1,26 +1,9 @@
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 
 import pytest
 
 from syncline.stack.progress import Terminal
 from tests.chaos.ground import Ground, ground
-
-TOLD = "told"
-"""A property of a test: a line that is shown at the end of the run."""
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for reports in terminalreporter.stats.values():
-        for report in reports:
-            for name, line in getattr(report, "user_properties", ()):
-                if name == TOLD and report.when == "call":
-                    terminalreporter.write_line(line)
-
-
-@pytest.fixture
-def tell(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
-    return partial(record_property, TOLD)
 
 
 @pytest.fixture(scope="session")
