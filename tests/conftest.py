@@ -24,11 +24,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     # Here too: where tests run side by side, the process that tells of them loads no folder of tests.
-    for reports in terminalreporter.stats.values():
-        for report in reports:
-            for name, line in getattr(report, "user_properties", ()):
-                if name == TOLD and report.when == "call":
-                    terminalreporter.write_line(line)
+    for report in (*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")):
+        for name, line in report.user_properties:
+            if name == TOLD:
+                terminalreporter.write_line(line)
 
 
 @pytest.fixture

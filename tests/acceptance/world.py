@@ -51,8 +51,7 @@ class World:
         try:
             wait_until_fresh(flow, self.settings, within)
         except Unavailable as error:
-            folder = self.settings.home / "logs"
-            logs = [path.read_text()[-4_000:] for path in sorted(folder.iterdir())]
+            logs = [path.read_text()[-4_000:] for path in sorted(self.log(flow).parent.iterdir())]
             raise AssertionError("\n".join([str(error), *logs])) from error
 
     def verify(self) -> VerificationReport:

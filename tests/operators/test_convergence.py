@@ -28,7 +28,7 @@ from tests.memory_store import MemoryStore
 from tests.operators.delivering import IN_ORDER, Delivering, Delivery, deliveries
 from tests.operators.simulation import Copy
 
-HISTORIES = int(os.environ.get("SYNCLINE_HISTORIES", "2000"))
+HISTORIES = int(os.environ.get("SYNCLINE_HISTORIES", "2500"))
 
 pytestmark = pytest.mark.timeout(max(180, HISTORIES // 5))
 

@@ -4,7 +4,6 @@ import pickle
 import sqlite3
 import urllib.error
 import urllib.request
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +26,13 @@ def snapshots(folder: Path) -> dict[tuple[str, str], Any]:
     return {place: state for place, (_, state) in found.items()}
 
 
-def read_so_far(flow: str, folder: Path, topics: Collection[str]) -> dict[tuple[str, int], int]:
-    """The place behind the last message that the newest snapshot holds as read, by partition of them."""
+def read_so_far(flow: str, folder: Path) -> dict[tuple[str, int], int]:
+    """The place behind the last message that the newest snapshot holds as read, by partition."""
     return {
         (topic, int(key)): offset
         for (step, key), state in snapshots(folder).items()
         if step == f"{flow}.changes"
         for topic, offset in state["offsets"].items()
-        if topic in topics
     }
 
 

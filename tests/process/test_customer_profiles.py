@@ -11,6 +11,7 @@ from psycopg import conninfo, sql
 from sinks.postgres import install_sync_schema
 from syncline.flow_processes import free_ports
 from syncline.model.message import Record
+from syncline.policies.reentry import reentry_topic
 from syncline.settings import Settings
 from tests.customers import CUSTOMERS, row_message
 from tests.log import Log, record
@@ -61,17 +62,15 @@ def test_a_signal_ends_it_with_a_last_snapshot(
     own: Settings, log: Log, running: Running, database: Database
 ) -> None:
     ids = produce(log, own, 20)
-    topics = CUSTOMERS.topics(own.topic_prefix)
-    messages = log.read(*topics)
+    messages = log.read(*CUSTOMERS.topics(own.topic_prefix), reentry_topic(own.topic_prefix))
     [port] = free_ports(1)
     flow = running.start(NAME, health_port=port)
     eventually(lambda: are_shown(database, ids), what="the profiles")
     assert_healthy(port)
     assert flow.end(signal.SIGTERM) < TO_END_S
     assert flow.outcome() == 0, flow.text
-    assert read_so_far(NAME, running.recovery_folder, topics) == {
-        (message.topic, message.partition): message.offset + 1 for message in messages
-    }
+    read = read_so_far(NAME, running.recovery_folder)
+    assert read == {(message.topic, message.partition): message.offset + 1 for message in messages}
     assert [event["event"] for event in flow.events] == ["starting"]
     assert database.ask("SELECT flow, state FROM sync.status ORDER BY id DESC LIMIT 1") == [(NAME, "stopped")]
 

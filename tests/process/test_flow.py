@@ -8,6 +8,7 @@ from elasticsearch import Elasticsearch, NotFoundError
 from psycopg import conninfo
 
 from syncline.flow_processes import free_ports
+from syncline.policies.reentry import reentry_topic
 from syncline.settings import Settings
 from tests.changes import PRODUCT, SEARCH, payload, product
 from tests.log import Log, record
@@ -37,15 +38,14 @@ def test_a_signal_ends_a_flow_with_a_last_snapshot(
 ) -> None:
     skus = [f"{signal_number.name}-{n}" for n in range(20)]
     produce(log, own, *skus)
-    topics = SEARCH.topics(own.topic_prefix)
-    messages = log.read(*topics)
+    messages = log.read(*SEARCH.topics(own.topic_prefix), reentry_topic(own.topic_prefix))
     [port] = free_ports(1)
     flow = running.start("catalog_search", health_port=port)
     eventually(lambda: all(is_indexed(own, sku) for sku in skus), what="the index")
     assert_healthy(port)
     assert flow.end(signal_number) < TO_END_S
     assert flow.outcome() == 0, flow.text
-    assert read_so_far("catalog_search", running.recovery_folder, topics) == {
+    assert read_so_far("catalog_search", running.recovery_folder) == {
         (m.topic, m.partition): m.offset + 1 for m in messages
     }
     assert [event["event"] for event in flow.events] == ["starting"]

@@ -13,7 +13,6 @@ from psycopg import conninfo, sql
 from syncline.provision import create_search_index, search_index_name
 from syncline.settings import Settings
 from syncline.supervisor import Backoff, Supervisor
-from tests.changes import SEARCH
 from tests.log import Log
 from tests.own import but, own_settings
 from tests.process.probes import read_so_far
@@ -58,8 +57,7 @@ def test_an_index_that_was_deleted_is_not_made_by_a_write_and_is_loaded_again_wh
         produce(log, own, "before")
         eventually(lambda: is_indexed(own, "before"), what="the index")
         recovery = own.recovery_folder / "catalog_search"
-        topics = SEARCH.topics(own.topic_prefix)
-        eventually(lambda: read_so_far("catalog_search", recovery, topics), what="a snapshot")
+        eventually(lambda: read_so_far("catalog_search", recovery), what="a snapshot")
         client.indices.delete(index=search_index_name(own))
         produce(log, own, "after")
         eventually(lambda: told(f"MissingResource: the alias {own.search_alias}"), what="word of the index")
